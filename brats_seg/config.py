@@ -1,0 +1,327 @@
+"""The configuration of a run: pydantic models, YAML files, `key=value` overrides.
+
+A recipe file holds only what differs from the defaults below, which are those of `configs/default.yaml` (a test holds
+the two together). The resolved configuration is written to `RUN/config.yaml`, which alone is enough to repeat the
+run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from brats_seg.errors import ConfigError, all_findings, did_you_mean
+
+__all__ = [
+    "AugmentationConfig",
+    "DataConfig",
+    "InferenceConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "config_differences",
+    "find_recipe",
+    "load_config",
+    "parse_config",
+    "recipe_names",
+    "to_yaml",
+]
+
+_DYNUNET_ARGUMENTS: dict[str, Any] = {
+    "kernel_size": [3, 3, 3, 3, 3, 3],
+    "strides": [1, 2, 2, 2, 2, 2],
+    "upsample_kernel_size": [2, 2, 2, 2, 2],
+    "filters": [32, 64, 128, 256, 320, 320],
+    "norm_name": ["instance", {"affine": True}],
+    "act_name": ["leakyrelu", {"negative_slope": 0.01, "inplace": True}],
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DataConfig(_Model):
+    """Which cases a run learns from."""
+
+    store: str | None = None
+    """Folder made by `brats-seg prepare`. Has to be given."""
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
+    """Fold held out for validation, from 0; `all` = one run after another for every fold."""
+    num_folds: int = Field(5, ge=2)
+    """Number of folds, where `split` is null."""
+    split: str | None = None
+    """JSON file made by `brats-seg split`; null = the same division of the store's cases, independent of the seed."""
+
+
+class NetworkConfig(_Model):
+    """Which network. Input and output channels come from the store's edition, never from here."""
+
+    name: str = "dynunet"
+    """Row of the registry in `networks/build.py`."""
+    stem: int = Field(1, ge=1, le=4)
+    """Edge of the space-to-depth block before (depth-to-space behind) the network; 1 = none, 2 = five times faster."""
+    arguments: dict[str, Any] = Field(default_factory=lambda: dict(_DYNUNET_ARGUMENTS))
+    """Arguments of the MONAI network, by MONAI's own names. A recipe's arguments replace these as a whole."""
+
+
+class OptimizerConfig(_Model):
+    """How weights follow gradients."""
+
+    name: str = "adamw"
+    """Row of the registry in `training/optimizers.py`."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate, after warm-up."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Decoupled weight decay."""
+    gradient_clip: float = Field(12.0, gt=0)
+    """Largest norm of the gradient of all weights together."""
+
+
+class ScheduleConfig(_Model):
+    """The learning rate over the steps."""
+
+    name: str = "polynomial"
+    """Row of the registry in `training/optimizers.py`."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps of linear rise from 0 to the peak."""
+    power: float = Field(0.9, gt=0)
+    """Exponent of the decay: peak x (1 - progress)^power."""
+    floor: float = Field(0.01, ge=0, le=1)
+    """Smallest learning rate, as a share of the peak."""
+
+
+class LossConfig(_Model):
+    """What is minimised."""
+
+    name: str = "dice_ce"
+    """Row of the registry in `networks/losses.py`. `dice_ce` is Dice + binary cross-entropy per region."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of that row."""
+
+
+class SamplingConfig(_Model):
+    """Where patches are taken."""
+
+    foreground: float = Field(0.67, ge=0, le=1)
+    """Share of patches that are centred near a voxel of a region; the rest lie anywhere in the brain's box."""
+    region_weights: dict[str, float] = Field(default_factory=dict)
+    """Relative weight of each region among the foreground patches; a region that is not named has 1."""
+    jitter: float = Field(0.25, ge=0, le=0.5)
+    """Largest shift of a foreground patch's centre from its voxel, as a share of the patch's edge."""
+
+
+class AugmentationConfig(_Model):
+    """Random changes of a training patch, each drawn per sample."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of mirroring, per axis."""
+    gain: float = Field(0.15, ge=0, lt=1)
+    """Standard deviation of the factor 1 + N x gain, per modality (normalised intensities)."""
+    shift: float = Field(0.15, ge=0)
+    """Standard deviation of the offset, per modality, in standard deviations of the modality's brain."""
+    noise: float = Field(0.15, ge=0, le=1)
+    """Probability of added Gaussian noise."""
+    noise_sd: float = Field(0.1, ge=0)
+    """Largest standard deviation of that noise."""
+
+
+class TrainConfig(_Model):
+    """The training loop."""
+
+    steps: int = Field(25000, ge=1)
+    """Number of optimizer steps."""
+    patch: tuple[int, int, int] = (128, 128, 128)
+    """Patch in voxels as (K, J, I); each a multiple of the network's stride x stem."""
+    batch: int = Field(2, ge=1)
+    """Patches a step, over all processes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto = bf16 on CUDA and on CPUs with AMX, fp32 elsewhere."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    threads: int | None = Field(None, ge=1)
+    """Compute threads on a CPU; null = all cores this process may use. Another number gives other last bits."""
+    validate_every: int = Field(1000, ge=1)
+    """Steps between validations on whole cases; the first and the last step are always validated."""
+    validation_cases: int | None = Field(None, ge=1)
+    """Validate on so many cases of the fold during training (all at the end); null = all."""
+    checkpoint_every: int = Field(250, ge=1)
+    """Steps between states from which a run can resume."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the running average of the weights that is validated and kept; 0 = none."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after so many validations without a better mean Dice; null = never."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    @field_validator("patch")
+    @classmethod
+    def _patch_is_positive(cls, patch: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(patch) < 8:
+            raise ValueError(f"each edge must be at least 8 voxels, found {list(patch)}")
+        return patch
+
+
+class InferenceConfig(_Model):
+    """How whole cases are predicted, in validation and by `brats-seg predict`."""
+
+    window: tuple[int, int, int] | None = None
+    """Window in voxels as (K, J, I); null = the training patch: normalisation layers see the window's statistics."""
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Smallest share of a window that its neighbour covers again."""
+    tta: Literal["none", "flips"] = "none"
+    """Test-time augmentation: mean probability over all mirrorings."""
+    batch: int = Field(1, ge=1)
+    """Windows that go through the network together."""
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Probability from which a voxel belongs to a region."""
+
+
+class RunConfig(_Model):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0)
+    """Start of every random draw: weights, patches, augmentation."""
+    output: str = "runs/brats2020_dynunet"
+    """The RUN folder that training writes."""
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    train: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in _recipe_folder().glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe given as a path or as a name (`cpu_small`).
+
+    Raises:
+        ConfigError: there is neither such a file nor such a recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    built_in = _recipe_folder() / f"{name}.yaml"
+    if path.name == name and built_in.is_file():
+        return built_in
+    raise ConfigError(f"config {name!r}: neither a file nor a recipe{did_you_mean(path.stem, recipe_names())}")
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration of a recipe (file or name) with `key=value` overrides applied.
+
+    Raises:
+        ConfigError: names every wrong key or value, and for an unknown key the nearest.
+    """
+    path = find_recipe(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds {type(values).__name__}, expected keys and values")
+    return parse_config(values, overrides, source=str(path))
+
+
+def parse_config(values: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "config") -> RunConfig:
+    """Return the validated configuration of plain values, `key=value` overrides applied on top.
+
+    Raises:
+        ConfigError: names every wrong key or value, and for an unknown key the nearest.
+    """
+    for override in overrides:
+        _apply(values, override)
+    unknown = [line for line in _unknown_keys(RunConfig, values, "") if line]
+    if unknown:
+        raise ConfigError(all_findings(source, [f"{source}: {line}" for line in unknown]))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{source}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(all_findings(source, lines)) from error
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the whole configuration as YAML, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+
+
+def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
+    """Return `key: first -> second` for every key whose value differs."""
+    a, b = (_flatten(config.model_dump(mode="json")) for config in (first, second))
+    return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)]
+
+
+def _recipe_folder() -> Path:
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r}: expected key=value, such as train.steps=500")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+    *path, last = key.split(".")
+    node = values
+    for name in path:
+        if not isinstance(node.get(name), dict):
+            node[name] = {}
+        node = node[name]
+    node[last] = _as_number(value)
+
+
+def _as_number(value: Any) -> Any:
+    """Return 0.001 for the text `1e-3`, which YAML 1.1 reads as a word."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _unknown_keys(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[str]:
+    lines = []
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            lines.append(f"unknown key {prefix}{key}{_nearest_key(key, prefix, model)}")
+        elif isinstance(value, dict) and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            lines += _unknown_keys(field.annotation, value, f"{prefix}{key}.")
+    return lines
+
+
+def _nearest_key(key: str, prefix: str, model: type[BaseModel]) -> str:
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return (f"; did you mean {prefix}{close[0]}?" if close else "") + f" (known: {', '.join(known)})"
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and prefix + key not in ("network.arguments", "train.loss.arguments"):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
