@@ -1,0 +1,93 @@
+"""The folder of predictions: label maps, optional probabilities, and the record of which models made each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_seg.data.nifti import write_label_map, write_volume
+from brats_seg.errors import OutputError, all_findings
+from brats_seg.files import make_output_folder, read_json, write_json
+
+__all__ = ["RECORD", "PredictionFolder"]
+
+RECORD = "predictions.json"
+RESEARCH_ONLY = "For research only; not a medical device, not for diagnosis or treatment."
+
+
+class PredictionFolder:
+    """An output folder. A label map that is present is complete, and `predictions.json` says what made it.
+
+    Args:
+        folder: made if it is not there.
+        made_by: what decides the result: hashes of the models' weights, inference settings. A case is made again only
+            when this differs.
+        record: more for the record (provenance).
+
+    Raises:
+        OutputError: no permission, or the record of the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path, made_by: dict[str, Any], record: dict[str, Any]) -> None:
+        self.folder = make_output_folder(folder)
+        self._made_by = made_by
+        self._record = {"note": RESEARCH_ONLY, **record, "cases": self._known_cases()}
+
+    def path(self, case: str) -> Path:
+        """Return where a case's label map lies or will lie."""
+        return self.folder / f"{case}.nii.gz"
+
+    def is_made(self, case: str, edition: str) -> bool:
+        """Return whether the case's label map is there and was made by the same models, settings and edition."""
+        known = self._record["cases"].get(case)
+        return (
+            self.path(case).is_file()
+            and known is not None
+            and known["made_by"] == {**self._made_by, "edition": edition}
+        )
+
+    def require_replaceable(self, cases: Sequence[tuple[str, str]], *, overwrite: bool) -> None:
+        """Refuse to replace label maps that other models or settings made, unless `overwrite`.
+
+        Args:
+            cases: (case, edition) of every case to be predicted.
+            overwrite: they may be replaced.
+
+        Raises:
+            OutputError: names all of them; they are kept.
+        """
+        foreign = [case for case, edition in cases if self.path(case).exists() and not self.is_made(case, edition)]
+        if foreign and not overwrite:
+            lines = [f"{self.path(case)}: made by another model or with other settings; kept" for case in foreign]
+            raise OutputError(all_findings("output exists; choose another folder or --overwrite", lines))
+
+    def write(
+        self,
+        case: str,
+        edition: str,
+        label_map: NDArray[np.uint8],
+        header_bytes: bytes,
+        probabilities: dict[str, NDArray[Any]],
+    ) -> None:
+        """Write a case: probabilities (K, J, I), 0-1, as uint8 with slope 1/255; the label map; the record."""
+        if probabilities:
+            folder = make_output_folder(self.folder / "probabilities")
+            for region, values in probabilities.items():
+                scaled = np.rint(values * 255).astype(np.uint8)
+                write_volume(folder / f"{case}_{region}.nii.gz", scaled, header_bytes, slope=1 / 255)
+        write_label_map(self.path(case), label_map, header_bytes)
+        self._record["cases"][case] = {"made_by": {**self._made_by, "edition": edition}}
+        write_json(self.folder / RECORD, self._record)
+
+    def _known_cases(self) -> dict[str, Any]:
+        path = self.folder / RECORD
+        if not path.is_file():
+            return {}
+        try:
+            return dict(read_json(path)["cases"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{path}: cannot be read ({error}); move it away, or choose another folder") from error

@@ -1,0 +1,166 @@
+"""A trained network as a predictor: raw crop in, probabilities out. Validation and `predict` both use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brats_seg.config import InferenceConfig, RunConfig, config_differences, parse_config
+from brats_seg.editions import Edition, get_edition
+from brats_seg.errors import CheckpointError, DataError
+from brats_seg.files import hash_of_file
+from brats_seg.inference.windows import predict_probabilities
+from brats_seg.networks.build import build_network, check_patch
+from brats_seg.networks.compute import Compute
+from brats_seg.networks.weights import Description, load_weights, read_description
+from brats_seg.preprocessing.transforms import normalize_brain
+
+__all__ = ["WEIGHTS", "Predictor", "load_predictor", "paste", "read_run_config"]
+
+WEIGHTS = "model.safetensors"
+"""The weights of a RUN that are meant for use."""
+
+
+class Predictor:
+    """A network with everything that its use needs.
+
+    Args:
+        network: maps (B, modality, K, J, I) to logits (B, region, K, J, I).
+        description: its input and output channels and its patch.
+        inference: windows, overlap, flips, threshold.
+        compute: device and precision; the network is moved there.
+        weights_hash: sha256 of the weight file, for the record; empty for a network in training.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        description: Description,
+        inference: InferenceConfig,
+        compute: Compute,
+        weights_hash: str = "",
+    ) -> None:
+        self.description = description
+        self.inference = inference
+        self.compute = compute
+        self.weights_hash = weights_hash
+        self.window = inference.window or description.patch
+        check_patch(description.network_config(), self.window, "inference.window")
+        self.network = network.to(compute.device)
+
+    def check_edition(self, edition: Edition, what: str) -> None:
+        """Refuse cases whose modalities or regions are not those of the network.
+
+        Raises:
+            DataError: names both sides.
+        """
+        own = self.description
+        for kind, found, expected in (
+            ("modalities", edition.modalities, own.modalities),
+            ("regions", edition.region_names, own.regions),
+        ):
+            if tuple(found) != tuple(expected):
+                raise DataError(
+                    f"{what}: {kind} {list(found)} of {edition.name}, but the model was trained on {list(expected)}"
+                )
+
+    def probabilities(self, image: NDArray[Any], mean: Sequence[float], sd: Sequence[float]) -> Tensor:
+        """Return the probabilities (region, K, J, I), float32 on the compute device, of a brain crop as stored.
+
+        Args:
+            image: (modality, K, J, I), raw integers or floats, cropped to the brain, background 0.
+            mean: mean of each modality over its nonzero voxels.
+            sd: their standard deviation.
+        """
+        raw = torch.from_numpy(np.array(image)).to(self.compute.device)
+        moments = (torch.tensor(values, dtype=torch.float32, device=raw.device) for values in (mean, sd))
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode():
+                return predict_probabilities(
+                    self._logits,
+                    normalize_brain(raw, *moments),
+                    window=self.window,
+                    num_regions=len(self.description.regions),
+                    overlap=self.inference.overlap,
+                    batch=self.inference.batch,
+                    tta=self.inference.tta,
+                )
+        finally:
+            self.network.train(was_training)
+
+    def label_map(self, probabilities: Tensor, edition: Edition) -> NDArray[np.uint8]:
+        """Return the uint8 label map (K, J, I) of probabilities, in an edition's labels; ET lies in TC, TC in WT."""
+        return edition.label_map_from_regions((probabilities >= self.inference.threshold).cpu().numpy())
+
+    def _logits(self, patches: Tensor) -> Tensor:
+        with self.compute.autocast():
+            if self.compute.is_channels_last:
+                patches = patches.contiguous(memory_format=torch.channels_last_3d)
+            logits: Tensor = self.network(patches)
+            return logits
+
+
+def paste(crop: NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
+    """Return a volume of `shape` (K, J, I), 0 everywhere but for `crop` at `start`."""
+    volume = np.zeros(tuple(shape), crop.dtype)
+    k, j, i = (slice(s, s + n) for s, n in zip(start, crop.shape, strict=True))
+    volume[k, j, i] = crop
+    return volume
+
+
+def read_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration of a RUN; for prediction only `inference` may be overridden.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+        ConfigError: an override is wrong, or changes anything but `inference`.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"{run}: no config.yaml; expected the folder of a run that brats-seg train wrote")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{path}: not YAML; the run's configuration is damaged") from error
+    own = parse_config(values, source=str(path))
+    changed = parse_config(own.model_dump(mode="json"), overrides, source=str(path))
+    frozen = [line for line in config_differences(own, changed) if not line.startswith("inference.")]
+    if frozen:
+        raise CheckpointError(
+            f"{run}: a trained run's {frozen[0]} cannot be changed; only inference.* can be for prediction"
+        )
+    return changed
+
+
+def load_predictor(run: Path, compute: Compute, overrides: Sequence[str] = ()) -> Predictor:
+    """Return the predictor of a RUN folder.
+
+    Raises:
+        CheckpointError: no run, no weights, or weights of another network.
+        ConfigError: an override is wrong.
+    """
+    config = read_run_config(run, overrides)
+    path = run / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(
+            f"{run}: no {WEIGHTS}; the run was stopped before its first validation: continue it with --resume"
+        )
+    description = read_description(path)
+    network = build_network(
+        description.network_config(), in_channels=len(description.modalities), out_channels=len(description.regions)
+    )
+    load_weights(path, network)
+    if compute.is_channels_last:
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    for name in description.editions:
+        get_edition(name)
+    return Predictor(network, description, config.inference, compute, hash_of_file(path))

@@ -1,0 +1,105 @@
+"""Sliding windows: probabilities of a whole volume from a network that sees a window at a time.
+
+Windows have the training patch's size by default, since normalisation layers see the statistics of their window. They
+tile the volume evenly, overlap at least as much as asked, and are blended with Gaussian weights as in MONAI's
+`SlidingWindowInferer`; but probabilities are blended, not logits, and windows without brain are skipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import torch
+from monai.data.utils import compute_importance_map
+from torch import Tensor
+
+__all__ = ["plan_windows", "predict_probabilities"]
+
+Shape = tuple[int, int, int]
+_FLIPS = [axes for n in range(4) for axes in itertools.combinations((2, 3, 4), n)]
+
+
+def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> list[Shape]:
+    """Return the starts (K, J, I) of windows that cover a volume evenly.
+
+    Along each axis the fewest windows are taken whose neighbours share at least `overlap` (0 <= overlap < 1) of a
+    window; the first begins at 0, the last ends at the volume's end. `shape` is at least `window` on every axis.
+    """
+    axes = [_starts(size, edge, overlap) for size, edge in zip(shape, window, strict=True)]
+    return [(k, j, i) for k, j, i in itertools.product(*axes)]
+
+
+def _starts(size: int, edge: int, overlap: float) -> list[int]:
+    room = size - edge
+    if room == 0:
+        return [0]
+    step = max(1, math.floor(edge * (1 - overlap) + 1e-9))
+    count = math.ceil(room / step) + 1
+    return [round(n * room / (count - 1)) for n in range(count)]
+
+
+def predict_probabilities(
+    logits_of: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    window: Shape,
+    num_regions: int,
+    overlap: float = 0.5,
+    batch: int = 1,
+    tta: str = "none",
+) -> Tensor:
+    """Return the probabilities (region, K, J, I), float32, of a normalised image (modality, K, J, I), float32.
+
+    `logits_of` maps (B, modality, *window) to logits (B, region, *window). An axis shorter than the window is padded
+    with zeros (background) on both sides. A voxel that lies only in windows without brain has probability 0.
+    `tta="flips"` averages the probabilities of all eight mirrorings of each window.
+    """
+    padded, start = _pad(image, window)
+    inner = tuple(slice(s, s + n) for s, n in zip(start, image.shape[1:], strict=True))
+    total = torch.zeros((num_regions, *padded.shape[1:]), device=image.device)
+    weight = torch.zeros(padded.shape[1:], device=image.device)
+    importance = _importance(window, image.device)
+    for places in _batches(_with_brain(padded, window, overlap), batch):
+        patches = torch.stack([padded[(slice(None), *place)] for place in places])
+        for place, probabilities in zip(places, _probabilities(logits_of, patches, tta), strict=True):
+            total[(slice(None), *place)] += probabilities * importance
+            weight[place] += importance
+    return (total / weight.clamp_min(torch.finfo(torch.float32).tiny))[(slice(None), *inner)]
+
+
+def _with_brain(image: Tensor, window: Shape, overlap: float) -> Iterator[tuple[slice, slice, slice]]:
+    for start in plan_windows(image.shape[1:], window, overlap):
+        k, j, i = (slice(s, s + n) for s, n in zip(start, window, strict=True))
+        if torch.any(image[:, k, j, i]):
+            yield k, j, i
+
+
+def _probabilities(logits_of: Callable[[Tensor], Tensor], patches: Tensor, tta: str) -> Tensor:
+    flips: list[tuple[int, ...]] = _FLIPS if tta == "flips" else [()]
+    total = sum(torch.sigmoid(logits_of(patches.flip(axes) if axes else patches).float()).flip(axes) for axes in flips)
+    return torch.as_tensor(total) / len(flips)
+
+
+def _pad(image: Tensor, window: Shape) -> tuple[Tensor, Shape]:
+    missing = [max(0, edge - size) for edge, size in zip(window, image.shape[1:], strict=True)]
+    k, j, i = (m // 2 for m in missing)
+    if not any(missing):
+        return image, (0, 0, 0)
+    before_after = [n for m in reversed(missing) for n in (m // 2, m - m // 2)]
+    return torch.nn.functional.pad(image, before_after), (k, j, i)
+
+
+def _batches(places: Iterator[tuple[slice, slice, slice]], size: int) -> Iterator[list[tuple[slice, slice, slice]]]:
+    while chunk := list(itertools.islice(places, size)):
+        yield chunk
+
+
+@lru_cache(maxsize=8)
+def _importance(window: Shape, device: torch.device) -> Tensor:
+    """Return MONAI's Gaussian weights of a window's voxels, never 0, so that every covered voxel has a weight."""
+    weights = compute_importance_map(window, mode="gaussian", sigma_scale=0.125, device=device, dtype=torch.float32)
+    smallest = weights[weights > 0].min().clamp_min(1e-3)
+    return torch.as_tensor(weights).clamp_min(float(smallest))

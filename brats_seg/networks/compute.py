@@ -1,0 +1,69 @@
+"""Device, precision and threads: chosen once, said aloud, never replaced silently."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from brats_seg.errors import DeviceError
+from brats_seg.files import has_amx, processor_name
+
+__all__ = ["Compute", "choose_compute"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a network runs."""
+
+    device: torch.device
+    precision: str
+    """`fp32` or `bf16`."""
+    device_name: str
+    """The device in words, for people and `run.json`."""
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the network is called."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether channels_last_3d pays for networks with instance norm: with bf16, not in fp32 on a CPU."""
+        return self.precision == "bf16"
+
+    def __str__(self) -> str:
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return f"{self.device} ({self.device_name}{threads}), {self.precision}"
+
+
+def choose_compute(device: str, precision: str, threads: int | None = None) -> Compute:
+    """Return the device and precision asked for; `auto` takes a GPU where there is one, and bf16 where it is fast.
+
+    bf16 is fast on CUDA and on CPUs with AMX, and slower than fp32 on every other CPU.
+
+    Raises:
+        DeviceError: the device is not there (names it and what is).
+    """
+    chosen = _device(device)
+    if chosen.type == "cpu" and threads is not None:
+        torch.set_num_threads(threads)
+    if precision == "auto":
+        precision = "bf16" if chosen.type == "cuda" or has_amx() else "fp32"
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else processor_name()
+    return Compute(chosen, precision, name)
+
+
+def _device(name: str) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", 0) if count else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
+        raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if int(number or 0) >= count:
+        there = f"{count} GPU(s), numbered from 0" if count else "no GPU that this PyTorch can use"
+        raise DeviceError(f"device {name!r} is not there: this machine has {there}; use device auto or cpu")
+    return torch.device("cuda", int(number or 0))

@@ -1,0 +1,41 @@
+"""Which cases of a store a run learns from, and which it holds out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from brats_seg.config import DataConfig
+from brats_seg.data.splits import Member, fold_of, load_split, split_cases
+from brats_seg.errors import DataError
+from brats_seg.preprocessing.store import Store, StoredCase
+
+__all__ = ["divide", "folds_of_store"]
+
+
+def folds_of_store(store: Store, config: DataConfig) -> tuple[tuple[str, ...], ...]:
+    """Return the names held out in each fold: from the split file, or by patient over the store's labelled cases."""
+    if config.split is not None:
+        return load_split(Path(config.split))
+    members = [Member(case.name, case.patient, case.site, case.has_et) for case in _labelled(store)]
+    return split_cases(members, config.num_folds)
+
+
+def divide(
+    store: Store, folds: Sequence[Sequence[str]], fold: int
+) -> tuple[tuple[StoredCase, ...], tuple[StoredCase, ...]]:
+    """Return the training and the validation cases of a fold.
+
+    Raises:
+        DataError: no such fold, an empty one, or cases that the store does not hold.
+    """
+    cases = {case.name: case for case in _labelled(store)}
+    training, validation = fold_of(tuple(tuple(names) for names in folds), fold, list(cases))
+    return tuple(cases[name] for name in training), tuple(cases[name] for name in validation)
+
+
+def _labelled(store: Store) -> list[StoredCase]:
+    cases = [case for case in store.cases if case.has_label]
+    if not cases:
+        raise DataError(f"{store.folder}: none of its {len(store.cases)} cases has a segmentation to learn from")
+    return cases

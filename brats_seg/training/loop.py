@@ -1,0 +1,291 @@
+"""The training loop: patches in, weights out; continues to the bit after a stop."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from brats_seg.config import RunConfig
+from brats_seg.errors import WorkError
+from brats_seg.files import write_text
+from brats_seg.inference.predict import WEIGHTS, Predictor
+from brats_seg.networks.build import build_network, check_patch
+from brats_seg.networks.compute import Compute
+from brats_seg.networks.losses import build_loss
+from brats_seg.networks.weights import Description, save_weights, tensors_of
+from brats_seg.preprocessing.store import Store, StoredCase
+from brats_seg.training.augmentation import augment, draw_augmentation, network_input
+from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.optimizers import build_optimizer, learning_rate_share
+from brats_seg.training.sampling import Batch, CasePool, read_batch
+from brats_seg.training.validation import mean_dice
+
+__all__ = ["LAST_WEIGHTS", "METRICS", "Trainer", "Watcher"]
+
+LAST_WEIGHTS = "last.safetensors"
+METRICS = "metrics.csv"
+_STEPS_PER_ROW = 25
+"""Steps between rows of metrics.csv, and between looks at the losses: each look waits for the device."""
+
+
+class Watcher(Protocol):
+    """Whoever watches a training: a progress bar, curves."""
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """A step is done; `loss` where it was looked at."""
+
+    def validated(self, step: int, scores: dict[str, float]) -> None:
+        """A validation gave these mean Dice scores."""
+
+    def said(self, line: str) -> None:
+        """Something the user should read."""
+
+
+@dataclass
+class _Interval:
+    """Losses of the steps since the last row of metrics.csv, still on the device."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+
+
+class Trainer:
+    """Trains one fold.
+
+    Args:
+        config: the run's settings.
+        store: where the cases come from; gives channels and regions.
+        training: cases to learn from.
+        validation: cases held out.
+        run: the RUN folder, present and writable.
+        compute: device and precision.
+        watcher: told of steps and validations.
+
+    Raises:
+        ConfigError: settings that fit neither each other nor the store.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        store: Store,
+        training: Sequence[StoredCase],
+        validation: Sequence[StoredCase],
+        run: Path,
+        compute: Compute,
+        watcher: Watcher,
+    ) -> None:
+        train = config.train
+        check_patch(config.network, train.patch)
+        self.config, self.run_folder, self.compute, self.watcher = config, run, compute, watcher
+        self.validation_cases = list(validation)
+        self.modalities = store.modalities
+        self.description = Description(
+            network=config.network.model_dump(mode="json"),
+            modalities=tuple(store.modalities),
+            regions=tuple(store.regions),
+            editions=tuple(sorted({case.edition for case in training})),
+            patch=train.patch,
+        )
+        self.network = self._on_device(
+            build_network(
+                config.network, in_channels=len(store.modalities), out_channels=len(store.regions), seed=config.seed
+            )
+        )
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.loss = build_loss(train.loss)
+        self.optimizer = build_optimizer(self.network.parameters(), train.optimizer)
+        self.predictor = Predictor(self.average, self.description, config.inference, compute)
+        self.pool = CasePool(training, store.regions, train.patch, train.sampling)
+        self.progress = Progress()
+        self._interval = _Interval()
+
+    def resume(self) -> bool:
+        """Continue from the newest state of the run; False if there is none yet."""
+        progress, damaged = load_latest(self.run_folder / "state", self.network, self.average, self.optimizer)
+        for line in damaged:
+            self.watcher.said(line)
+        if progress is None:
+            return False
+        self.progress = progress
+        _cut_metrics(self.run_folder / METRICS, progress.step)
+        return True
+
+    def run(self) -> Progress:
+        """Train to the last step, or until early stopping; return how far it came.
+
+        Raises:
+            WorkError: the loss is not finite; names the step and its cases.
+        """
+        train = self.config.train
+        self._interval = _Interval()
+        for batch in self._batches(self.progress.step + 1):
+            self._step(batch)
+            step = self.progress.step
+            is_last = step == train.steps
+            is_validated = step == 1 or is_last or step % train.validate_every == 0
+            is_saved = is_last or step % train.checkpoint_every == 0
+            if is_validated or is_saved or step % _STEPS_PER_ROW == 0:
+                loss = self._look_at_losses(batch)
+                self._write_row(loss, self._validate() if is_validated else {})
+                self.watcher.stepped(step, loss)
+            else:
+                self.watcher.stepped(step, None)
+            stops = is_validated and self._has_stalled()
+            self.progress.is_finished = is_last or stops
+            if is_saved or stops:
+                self._save()
+            if stops:
+                break
+        save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        return self.progress
+
+    def rehearse(self, num_steps: int = 3) -> float:
+        """Return the seconds of a step, the fastest of a few after one warm-up; the trainer is used up by it."""
+        seconds = []
+        for batch in itertools.islice(self._batches(1), num_steps + 1):
+            begun = time.perf_counter()
+            self._step(batch)
+            self._interval.losses[-1].item()  # waits for the device
+            seconds.append(time.perf_counter() - begun)
+        return min(seconds[1:] or seconds)
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches of all remaining steps, two read ahead in a thread."""
+        train, seed = self.config.train, self.config.seed
+
+        def read(step: int) -> Batch:
+            return read_batch(self.pool, seed, step, train.batch)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="patches") as reader:
+            ahead = [reader.submit(read, step) for step in range(first, min(first + 2, train.steps + 1))]
+            for step in range(first, train.steps + 1):
+                if step + 2 <= train.steps:
+                    ahead.append(reader.submit(read, step + 2))
+                yield ahead.pop(0).result()
+
+    def _step(self, batch: Batch) -> None:
+        train, seed = self.config.train, self.config.seed
+        rate = train.optimizer.learning_rate * learning_rate_share(batch.step, train.steps, train.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        draws = [
+            draw_augmentation(train.augmentation, len(self.modalities), seed, batch.step, sample)
+            for sample in range(train.batch)
+        ]
+        image, masks = augment(*network_input(batch, self.compute.device), draws)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self._logits(image), masks)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), train.optimizer.gradient_clip)
+        self.optimizer.step()
+        self._interval.losses.append(loss.detach())
+        self.progress.step = batch.step
+        self._follow_average()
+
+    def _logits(self, image: Tensor) -> Tensor:
+        with self.compute.autocast():
+            if self.compute.is_channels_last:
+                image = image.contiguous(memory_format=torch.channels_last_3d)
+            logits: Tensor = self.network(image)
+            return logits
+
+    @torch.no_grad()
+    def _follow_average(self) -> None:
+        """Move the average towards the weights; in the first steps faster, so that it forgets the start."""
+        step, decay = self.progress.step, self.config.train.ema
+        share = 1 - min(decay, (1 + step) / (10 + step))
+        own, average = (list(tensors_of(net).values()) for net in (self.network, self.average))
+        if decay == 0:
+            torch._foreach_copy_(average, own)
+        else:
+            torch._foreach_lerp_(average, own, share)
+
+    def _look_at_losses(self, batch: Batch) -> float:
+        """Return the mean loss since the last row.
+
+        Raises:
+            WorkError: one of them is not finite.
+        """
+        losses: list[float] = torch.stack(self._interval.losses).tolist()
+        first = batch.step - len(losses) + 1
+        for step, loss in enumerate(losses, first):
+            if not math.isfinite(loss):
+                train = self.config.train
+                places = (self.pool.place(self.config.seed, step, n, train.batch) for n in range(train.batch))
+                cases = ", ".join(self.pool.cases[place.case].name for place in places)
+                raise WorkError(
+                    f"step {step}: the loss is {loss} (cases {cases}); expected a finite number; try a smaller "
+                    f"train.optimizer.learning_rate (now {train.optimizer.learning_rate}) or train.precision=fp32, "
+                    "and brats-seg check on the data"
+                )
+        return sum(losses) / len(losses)
+
+    def _write_row(self, loss: float, scores: dict[str, float]) -> None:
+        """Append a row to metrics.csv: loss and speed since the last row, Dice where there was a validation."""
+        train, step = self.config.train, self.progress.step
+        num_patches = len(self._interval.losses) * train.batch
+        rate = train.optimizer.learning_rate * learning_rate_share(step, train.steps, train.schedule)
+        row = {
+            "step": step,
+            "loss": loss,
+            "learning_rate": rate,
+            "patches_per_second": round(num_patches / max(time.perf_counter() - self._interval.begun, 1e-9), 3),
+            **{f"dice_{name}": scores.get(name, "") for name in (*self.description.regions, "mean")},
+        }
+        path = self.run_folder / METRICS
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+        self._interval = _Interval()
+
+    def _validate(self) -> dict[str, float]:
+        """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far."""
+        begun = time.perf_counter()
+        progress, train = self.progress, self.config.train
+        limit = None if progress.step == train.steps else train.validation_cases
+        scores = mean_dice(self.predictor, self.validation_cases[:limit])
+        scores["mean"] = sum(scores.values()) / len(scores)
+        if progress.best_dice is None or scores["mean"] > progress.best_dice:
+            progress.best_dice, progress.best_step, progress.validations_since_best = scores["mean"], progress.step, 0
+            save_weights(self.run_folder / WEIGHTS, self.average, self.description)
+        else:
+            progress.validations_since_best += 1
+        progress.latest = scores
+        self._interval.begun += time.perf_counter() - begun
+        self.watcher.validated(progress.step, scores)
+        return scores
+
+    def _has_stalled(self) -> bool:
+        patience = self.config.train.early_stopping
+        return patience is not None and self.progress.validations_since_best >= patience
+
+    def _save(self) -> None:
+        save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
+
+    def _on_device(self, network: nn.Module) -> nn.Module:
+        network = network.to(self.compute.device)
+        if self.compute.is_channels_last:
+            network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return network
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop the rows after `step`: the run goes on from there."""
+    if path.exists():
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, header + "".join(row for row in rows if int(row.split(",", 1)[0]) <= step))

@@ -1,0 +1,33 @@
+"""The stem: blocks of voxels become channels and voxels again."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from brats_seg.networks.stem import SpaceToDepth, depth_to_space, space_to_depth
+
+
+def test_depth_to_space_is_the_exact_inverse() -> None:
+    volume = torch.randn(2, 3, 4, 6, 8)
+    assert torch.equal(depth_to_space(space_to_depth(volume, 2), 2), volume)
+
+
+def test_the_eight_voxels_of_a_block_become_channels_of_one_place() -> None:
+    volume = torch.arange(4 * 4 * 4.0).reshape(1, 1, 4, 4, 4)
+    deep = space_to_depth(volume, 2)
+    assert deep.shape == (1, 8, 2, 2, 2)
+    # block (0, 1, 0) covers j = 2..3: voxel (k, j, i) has the value 16 k + 4 j + i
+    assert deep[0, :, 0, 1, 0].tolist() == [8, 9, 12, 13, 24, 25, 28, 29]
+
+
+def test_network_behind_the_stem_sees_half_the_resolution() -> None:
+    seen = []
+
+    class Body(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(x.shape))
+            return x[:, :24]
+
+    assert SpaceToDepth(Body(), 2)(torch.zeros(1, 4, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+    assert seen == [(1, 32, 4, 4, 4)]

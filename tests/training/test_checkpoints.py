@@ -1,0 +1,79 @@
+"""Saved states: complete, verified, continued to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from brats_seg.errors import CheckpointError
+from brats_seg.training.checkpoints import Progress, load_latest, save_state
+
+
+class Trained:
+    """A small network, its average and its optimizer after some steps."""
+
+    def __init__(self, num_steps: int = 0) -> None:
+        torch.manual_seed(0)
+        self.network, self.average = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.step(num_steps)
+
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self.optimizer.zero_grad()
+            self.network(torch.ones(1, 3)).square().sum().backward()
+            self.optimizer.step()
+
+    def parts(self) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+        return self.network, self.average, self.optimizer
+
+
+def test_continued_state_takes_the_same_next_steps(tmp_path: Path) -> None:
+    straight, stopped, fresh = Trained(7), Trained(4), Trained()
+    save_state(tmp_path, Progress(step=4, best_dice=0.5, latest={"ET": 0.1}), *stopped.parts())
+    progress, damaged = load_latest(tmp_path, *fresh.parts())
+    assert progress == Progress(step=4, best_dice=0.5, latest={"ET": 0.1})
+    assert damaged == []
+    fresh.step(3)
+    assert torch.equal(fresh.network.weight, straight.network.weight)
+
+
+def test_no_state_yet_is_no_error(tmp_path: Path) -> None:
+    assert load_latest(tmp_path / "state", *Trained().parts()) == (None, [])
+
+
+def test_only_the_last_two_states_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        save_state(tmp_path, Progress(step=step), *Trained(1).parts())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000010", "step_00000015"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+def test_damaged_state_falls_back_to_the_previous_and_says_so(tmp_path: Path, name: str) -> None:
+    for step in (5, 10):
+        save_state(tmp_path, Progress(step=step), *Trained(1).parts())
+    path = tmp_path / "step_00000010" / name
+    path.write_bytes(path.read_bytes()[:-3])
+    progress, damaged = load_latest(tmp_path, *Trained().parts())
+    assert progress is not None
+    assert progress.step == 5
+    assert len(damaged) == 1
+    assert "step_00000010: damaged" in damaged[0]
+
+
+def test_all_states_damaged_is_an_error(tmp_path: Path) -> None:
+    save_state(tmp_path, Progress(step=5), *Trained(1).parts())
+    (tmp_path / "step_00000005" / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="every saved state is damaged"):
+        load_latest(tmp_path, *Trained().parts())
+
+
+def test_state_that_was_being_written_when_the_process_died_is_not_seen(tmp_path: Path) -> None:
+    save_state(tmp_path, Progress(step=5), *Trained(1).parts())
+    (tmp_path / ".incomplete-99-step_00000010").mkdir()
+    progress, _ = load_latest(tmp_path, *Trained().parts())
+    assert progress is not None
+    assert progress.step == 5

@@ -1,0 +1,295 @@
+"""Training on synthetic cases: what a run writes, that it learns, repeats and continues to the bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from brats_seg.cli import run
+from brats_seg.config import load_config
+from brats_seg.data.nifti import read_label_map
+from brats_seg.errors import WorkError
+from brats_seg.networks.compute import choose_compute
+from brats_seg.preprocessing.store import open_store
+from brats_seg.training.folds import divide, folds_of_store
+from brats_seg.training.loop import Trainer
+
+WEIGHTS = ("model.safetensors", "last.safetensors")
+
+
+class Silent:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.scores: dict[int, dict[str, float]] = {}
+        self.losses: dict[int, float] = {}
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        if loss is not None:
+            self.losses[step] = loss
+
+    def validated(self, step: int, scores: dict[str, float]) -> None:
+        self.scores[step] = scores
+
+    def said(self, line: str) -> None:
+        raise AssertionError(line)
+
+
+def words(recipe: Path, store: Path, output: Path, *more: str) -> list[str]:
+    return ["train", str(recipe), f"data.store={store}", f"output={output}", "--quiet", *more]
+
+
+def metrics_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def trainer(recipe: Path, store: Path, folder: Path, *overrides: str) -> tuple[Trainer, Silent]:
+    config = load_config(str(recipe), [f"data.store={store}", *overrides])
+    opened = open_store(store)
+    training, validation = divide(opened, folds_of_store(opened, config.data), 0)
+    watcher = Silent()
+    return Trainer(config, opened, training, validation, folder, choose_compute("cpu", "fp32", 1), watcher), watcher
+
+
+def test_run_folder_holds_everything_that_prediction_and_a_repeat_need(tiny_run: Path) -> None:
+    names = {path.name for path in tiny_run.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "run.json",
+        "split.json",
+        "metrics.csv",
+        "curves.png",
+        "state",
+        "validation",
+        *WEIGHTS,
+    }
+    held_out = json.loads((tiny_run / "split.json").read_text())["folds"][0]
+    validation = tiny_run / "validation"
+    assert (validation / "cases.txt").read_text().split() == held_out
+    assert {path.name for path in validation.glob("*.nii.gz")} == {f"{name}.nii.gz" for name in held_out}
+
+
+def test_first_last_and_every_nth_step_are_validated(tiny_run: Path) -> None:
+    rows = metrics_of(tiny_run)
+    assert [row["step"] for row in rows if row["dice_mean"]] == ["1", "3", "6"]
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "6"]
+
+
+def test_equal_runs_give_equal_bytes_and_config_yaml_alone_repeats_one(
+    tiny_run: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    assert run(["train", str(tiny_run / "config.yaml"), f"output={again}", "--quiet"]) == 0
+    for name in WEIGHTS:
+        assert (again / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+def test_another_seed_gives_other_weights(tiny_run: Path, tmp_path: Path) -> None:
+    assert run(["train", str(tiny_run / "config.yaml"), f"output={tmp_path / 'x'}", "seed=1", "--quiet"]) == 0
+    assert (tmp_path / "x" / WEIGHTS[1]).read_bytes() != (tiny_run / WEIGHTS[1]).read_bytes()
+
+
+def test_run_that_stopped_between_checkpoints_continues_to_the_bit(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer._step
+
+    def stop_at_step_four(self: Trainer, batch: Any) -> None:
+        if batch.step == 4:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", stop_at_step_four)
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 130
+    monkeypatch.undo()
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run", "--resume")) == 0
+    for name in WEIGHTS:
+        assert (tmp_path / "run" / name).read_bytes() == (tiny_run / name).read_bytes()
+    columns = ("step", "loss", "dice_mean")
+    tables = [metrics_of(folder) for folder in (tmp_path / "run", tiny_run)]
+    assert [[row[c] for c in columns] for row in tables[0]] == [[row[c] for c in columns] for row in tables[1]]
+
+
+@pytest.mark.slow
+def test_killed_process_continues_to_the_bit(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
+    def command(output: Path, *more: str) -> list[str]:
+        return [sys.executable, "-m", "brats_seg", *words(tiny_recipe, phantom_store, output, "train.steps=60", *more)]
+
+    subprocess.run(command(tmp_path / "straight"), check=True)
+    for attempt, seconds in enumerate((0.3, 0.9)):
+        process = subprocess.Popen(command(tmp_path / "killed", "--resume"))
+        while not list((tmp_path / "killed").glob("state/step_*")) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert attempt or list((tmp_path / "killed").glob("state/step_*"))
+    subprocess.run(command(tmp_path / "killed", "--resume"), check=True)
+    for name in WEIGHTS:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_finished_run_says_so_and_is_left_alone(
+    tiny_run: Path, tiny_recipe: Path, phantom_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (tiny_run / "metrics.csv").read_bytes()
+    loud = [word for word in words(tiny_recipe, phantom_store, tiny_run, "--resume") if word != "--quiet"]
+    assert run(loud) == 0
+    assert "finished already at step 6" in capsys.readouterr().out
+    assert (tiny_run / "metrics.csv").read_bytes() == before
+
+
+def test_resume_without_a_state_starts_from_step_zero_and_says_so(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [w for w in words(tiny_recipe, phantom_store, tmp_path / "run", "--resume") if w != "--quiet"]
+    assert run(loud) == 0
+    assert "starting from step 0" in capsys.readouterr().out
+    assert (tmp_path / "run" / WEIGHTS[1]).read_bytes() == (tiny_run / WEIGHTS[1]).read_bytes()
+
+
+def test_resume_with_other_settings_shows_the_keys(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words(tiny_recipe, phantom_store, tiny_run, "--resume", "train.batch=1", "seed=3")) == 2
+    message = capsys.readouterr().err
+    assert "seed: 0 -> 3" in message
+    assert "train.batch: 2 -> 1" in message
+
+
+def test_present_run_is_not_replaced_unasked(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words(tiny_recipe, phantom_store, tiny_run)) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.step=3"], "did you mean train.steps?"),
+        (["train.patch=[20, 24, 16]"], "the nearest is [16, 24, 16]"),
+        (["data.fold=7"], "fold"),
+        (["data.num_folds=9"], "fold"),
+        (["data.store=/nowhere"], "nowhere"),
+        (["data.split=/nowhere.json"], "nowhere.json"),
+        (["train.device=cuda:7"], "'cuda:7' is not there"),
+        (["train.loss.name=focal"], "unknown loss"),
+    ],
+)
+def test_wrong_settings_are_one_error_and_nothing_is_written(
+    overrides: list[str],
+    message: str,
+    tiny_recipe: Path,
+    phantom_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([*words(tiny_recipe, phantom_store, tmp_path / "run"), *overrides]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_inside_the_store_is_refused(
+    tiny_recipe: Path, phantom_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words(tiny_recipe, phantom_store, phantom_store / "run")) == 2
+    assert "inside the input" in capsys.readouterr().err
+    assert not (phantom_store / "run").exists()
+
+
+def test_store_must_be_named(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", str(tiny_recipe), "--quiet"]) == 2
+    assert "data.store is not set" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused_in_one_line(
+    tiny_recipe: Path,
+    phantom_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_dry_run_measures_and_writes_nothing(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [w for w in words(tiny_recipe, phantom_store, tmp_path / "run", "--dry-run") if w != "--quiet"]
+    assert run(loud) == 0
+    out = capsys.readouterr().out
+    assert "s a step" in out
+    assert "nothing was written" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_that_is_not_finite_names_step_cases_and_what_to_try(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    broken, _ = trainer(tiny_recipe, phantom_store, tmp_path)
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(float("nan"))
+    with pytest.raises(WorkError, match=r"step 1: the loss is nan \(cases BraTS20_Training_\d+, .*learning_rate"):
+        broken.run()
+    assert not (tmp_path / "state").exists()
+
+
+def test_training_learns_where_the_tumour_is(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
+    overrides = ["train.steps=60", "train.validate_every=60", "train.optimizer.learning_rate=0.02", "train.ema=0"]
+    overrides += ["train.patch=[32, 48, 32]", "network.arguments.filters=[8, 16, 32]", "train.schedule.warmup_steps=5"]
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, *overrides)
+    case = max(learner.pool.cases, key=lambda case: np.count_nonzero(case.label_map()))
+    tumour = torch.from_numpy(np.asarray(case.label_map()) > 0)
+
+    def contrast() -> float:
+        whole_tumour = learner.predictor.probabilities(case.image(), case.mean, case.sd)[2]
+        return (whole_tumour[tumour].mean() - whole_tumour[~tumour].mean()).item()
+
+    assert abs(contrast()) < 0.05
+    learner.run()
+    assert contrast() > 0.2
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brats_seg.training.loop.mean_dice", lambda *_: {"ET": 0.5})
+    overrides = ["train.steps=40", "train.validate_every=1", "train.early_stopping=3"]
+    stopped, watcher = trainer(tiny_recipe, phantom_store, tmp_path, *overrides)
+    progress = stopped.run()
+    assert (progress.step, progress.best_step, progress.is_finished) == (4, 1, True)
+    assert list(watcher.scores) == [1, 2, 3, 4]
+
+
+def test_all_folds_give_one_prediction_of_every_case(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
+    overrides = ["data.fold=all", "train.steps=1"]
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "cv", *overrides)) == 0
+    joined = tmp_path / "cv" / "validation"
+    assert sorted((joined / "cases.txt").read_text().split()) == [case.name for case in open_store(phantom_store).cases]
+    assert len(list(joined.glob("*.nii.gz"))) == 6
+    assert len((joined / "cases.csv").read_text().splitlines()) == 1 + sum(
+        len((tmp_path / "cv" / f"fold{n}" / "validation" / "cases.csv").read_text().splitlines()) - 1 for n in range(3)
+    )
+
+
+def test_validation_label_maps_lie_on_the_original_grid(tiny_run: Path, phantom_store: Path) -> None:
+    case = next(c for c in open_store(phantom_store).cases if (tiny_run / "validation" / f"{c.name}.nii.gz").exists())
+    label_map, header = read_label_map(tiny_run / "validation" / f"{case.name}.nii.gz")
+    assert label_map.shape == case.shape
+    assert set(np.unique(label_map)) <= {0, 1, 2, 4}
+    assert header.raw[252:328] == case.header_bytes[252:328]  # qform, sform and their codes
