@@ -1,0 +1,104 @@
+"""`brats-seg prepare`: a download becomes a training store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brats_seg.commands.options import (
+    CasesOption,
+    EditionOption,
+    JobsOption,
+    OverwriteOption,
+    QuietOption,
+    command_from,
+    default_jobs,
+    is_silent,
+    select_cases,
+)
+from brats_seg.data.cases import Case, find_cases
+from brats_seg.errors import DataError, WorkError, all_findings
+from brats_seg.files import require_outside
+
+if TYPE_CHECKING:
+    from brats_seg.preprocessing.filling import Outcome
+
+__all__ = ["command", "prepare"]
+
+_JOBS = default_jobs()
+
+
+def prepare(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A download; only read.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder to write: new, empty, or a store to add to.")],
+    edition: EditionOption = None,
+    cases: CasesOption = None,
+    jobs: JobsOption = _JOBS,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn a download into a training store.
+
+    Each case becomes a folder of plain .npy files: the modalities cropped to the brain, in their own numbers, and the
+    label map. A case appears when it is complete. Run the command again after an interruption, or with more data: cases
+    that are there, from the same files, are kept. Cases that cannot be used are listed at the end, and the exit code
+    is 1. Editions with the same modalities and regions can share one store.
+
+    \b
+    Example:
+      brats-seg prepare MICCAI_BraTS2020_TrainingData store --jobs 4
+    """
+    require_outside(store, data)
+    usable, problems = _find(data, edition, cases)
+    outcomes = _fill(usable, store, jobs, overwrite, is_silent(quiet))
+    if not quiet:
+        for note in (note for outcome in outcomes for note in outcome.notes):
+            print(f"note: {note}")
+        print(_summary(store, outcomes, {case.name: case.label is not None for case in usable}))
+    failures = [*problems, *(outcome.error for outcome in outcomes if outcome.error is not None)]
+    if failures:
+        num = len(outcomes) + len(problems)
+        raise WorkError(all_findings(f"{num - len(failures)} of {num} cases prepared into {store}", failures))
+    if not quiet:
+        print(f"next: brats-seg train cpu_small data.store={store} output=RUN   (on a GPU: default, for cpu_small)")
+
+
+command = command_from(prepare)
+
+
+def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Case], list[str]]:
+    """Return the selected cases that can be prepared, and what is wrong with the others."""
+    download = find_cases(data, edition=edition, strict=False)
+    names = set(select_cases([case.name for case in download.cases], wanted))
+    problems = [problem for problem in download.found_problems if problem.case in names]
+    names -= {problem.case for problem in problems}
+    usable = [case for case in download.cases if case.name in names]
+    if not usable:
+        raise DataError(all_findings(f"{data}: no case can be prepared", map(str, problems)))
+    return usable, [str(problem) for problem in problems]
+
+
+def _fill(cases: Sequence[Case], store: Path, jobs: int, overwrite: bool, silent: bool) -> Sequence[Outcome]:
+    from tqdm import tqdm  # noqa: PLC0415 (--help need not wait for these)
+
+    from brats_seg.preprocessing.filling import fill_store  # noqa: PLC0415 (MONAI)
+
+    with tqdm(total=len(cases), desc="prepare", unit="case", disable=silent) as bar:
+        return fill_store(cases, store, jobs=jobs, overwrite=overwrite, progress=bar.update)
+
+
+def _summary(store: Path, outcomes: Sequence[Outcome], has_label: dict[str, bool]) -> str:
+    """Return what was written, in a line or two."""
+    counts = sorted(Counter(outcome.state for outcome in outcomes).items())
+    there = [outcome.case for outcome in outcomes if outcome.state != "failed"]
+    size = sum(file.stat().st_size for case in there for file in (store / case).iterdir())
+    states = ", ".join(f"{num} {state}" for state, num in counts)
+    lines = [f"wrote {store}: {len(there)} cases, {size / 1e9:.2f} GB ({states})"]
+    unlabelled = sum(not has_label[case] for case in there)
+    if unlabelled:
+        lines.append(f"note: {unlabelled} of them have no segmentation, so no network can learn from them")
+    return "\n".join(lines)
