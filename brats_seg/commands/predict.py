@@ -22,7 +22,7 @@ from brats_seg.commands.options import (
 from brats_seg.commands.process import prepare_process
 from brats_seg.data.cases import Case, case_from_files, find_cases
 from brats_seg.editions import get_edition
-from brats_seg.errors import BratsSegError, DataError, UsageError, WorkError, all_findings
+from brats_seg.errors import BratsSegError, DataError, OutputError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance, require_outside
 
 if TYPE_CHECKING:
@@ -75,16 +75,20 @@ def predict(
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
     """
     prepare_process()
-    from brats_seg.inference.predict import load_predictor  # noqa: PLC0415 (torch)
+    from brats_seg.inference.predict import load_predictor, read_run_config  # noqa: PLC0415 (torch)
     from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
 
     files = {key: path for key, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path is not None}
     sources, overrides = _sort_words(words, has_files=bool(files))
     output = Path(sources[-1])
-    found = _find(Path(sources[0]), edition, cases) if not files else [_from_files(files, name, edition)]
-    for inside in {case.folder for case in found} | ({Path(sources[0])} if not files else set()):
-        require_outside(output, inside)
-    predictor = load_predictor(model, choose_compute(device, "auto"), overrides)
+    if files:
+        found = [_from_files(files, name, edition)]
+        _require_other_files(output / f"{found[0].name}.nii.gz", files)
+    else:
+        require_outside(output, Path(sources[0]))
+        found = _find(Path(sources[0]), edition, cases)
+    config = read_run_config(model, overrides)
+    predictor = load_predictor(model, config, choose_compute(device, config.train.precision))
     wanted = [(case, edition or case.edition) for case in found]
     _check_editions(predictor, wanted)
     folder = _open_folder(output, predictor, model, save_probabilities)
@@ -131,6 +135,11 @@ def _from_files(files: dict[str, Path], name: str | None, edition: str | None) -
     return case_from_files(
         files, name=name, edition=edition or ("brats2024-men-rt" if set(files) == {"t1c"} else "brats2021")
     )
+
+
+def _require_other_files(target: Path, files: dict[str, Path]) -> None:
+    if target.resolve() in {path.resolve() for path in files.values()}:
+        raise OutputError(f"{target}: is an input image, which is never written to; choose another OUT or --name")
 
 
 def _check_editions(predictor: Predictor, wanted: Sequence[tuple[Case, str]]) -> None:

@@ -113,7 +113,7 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     watcher.begin(trainer.progress.step)
     trainer.run()
     watcher.draw()
-    predictor = load_predictor(run, compute)
+    predictor = load_predictor(run, config, compute)
     held_out = trainer.validation_cases
     rows = write_validation(predictor, held_out, run / "validation", watcher.validating(len(held_out)))
     watcher.close()

@@ -62,8 +62,9 @@ class PredictionFolder:
         """
         foreign = [case for case, edition in cases if self.path(case).exists() and not self.is_made(case, edition)]
         if foreign and not overwrite:
-            lines = [f"{self.path(case)}: made by another model or with other settings; kept" for case in foreign]
-            raise OutputError(all_findings("output exists; choose another folder or --overwrite", lines))
+            remedy = "kept; choose another folder or --overwrite"
+            lines = [f"{self.path(case)}: made by another model or with other settings; {remedy}" for case in foreign]
+            raise OutputError(all_findings("output exists", lines))
 
     def write(
         self,

@@ -141,14 +141,13 @@ def read_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return changed
 
 
-def load_predictor(run: Path, compute: Compute, overrides: Sequence[str] = ()) -> Predictor:
-    """Return the predictor of a RUN folder.
+def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
+    """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
 
     Raises:
-        CheckpointError: no run, no weights, or weights of another network.
-        ConfigError: an override is wrong.
+        CheckpointError: no weights, or weights of another network.
+        ConfigError: a window that the network cannot take.
     """
-    config = read_run_config(run, overrides)
     path = run / WEIGHTS
     if not path.is_file():
         raise CheckpointError(

@@ -1,0 +1,193 @@
+"""`brats-seg predict`: label maps that lie on their images, equal to validation's, never half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brats_seg.cli import run
+from brats_seg.data.nifti import read_header, read_label_map
+from brats_seg.data.phantom import write_download
+
+
+def held_out(tiny_run: Path) -> str:
+    return (tiny_run / "validation" / "cases.txt").read_text().split()[0]
+
+
+def case_folder(download: Path, name: str) -> Path:
+    return next(path for path in download.rglob(name) if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def predictions(tiny_run: Path, phantom_download: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Predictions of the held-out cases. Tests only read it."""
+    output = tmp_path_factory.mktemp("predictions") / "out"
+    cases = str(tiny_run / "validation" / "cases.txt")
+    assert run(["predict", str(tiny_run), str(phantom_download), str(output), "--cases", cases, "--quiet"]) == 0
+    return output
+
+
+def test_validation_and_predict_write_the_same_label_maps(predictions: Path, tiny_run: Path) -> None:
+    names = (tiny_run / "validation" / "cases.txt").read_text().split()
+    assert sorted(path.name for path in predictions.glob("*.nii.gz")) == sorted(f"{name}.nii.gz" for name in names)
+    for name in names:
+        validated, predicted = (
+            read_label_map(folder / f"{name}.nii.gz") for folder in (tiny_run / "validation", predictions)
+        )
+        assert np.array_equal(validated[0], predicted[0])
+        assert validated[1].raw == predicted[1].raw
+
+
+def test_geometry_is_that_of_t1_bit_for_bit(predictions: Path, phantom_download: Path, tiny_run: Path) -> None:
+    name = held_out(tiny_run)
+    t1 = read_header(next(phantom_download.rglob(f"{name}_t1.nii*")))
+    predicted = read_header(predictions / f"{name}.nii.gz")
+    assert predicted.raw[40:56] == t1.raw[40:56]  # dim
+    assert predicted.raw[76:108] == t1.raw[76:108]  # pixdim
+    assert predicted.raw[252:328] == t1.raw[252:328]  # qform, sform and their codes
+    assert predicted.dtype == np.uint8
+
+
+def test_record_names_the_weights_and_that_it_is_research(predictions: Path, tiny_run: Path) -> None:
+    record = json.loads((predictions / "predictions.json").read_text())
+    assert len(record["cases"][held_out(tiny_run)]["made_by"]["weights_sha256"][0]) == 64
+    assert "research only" in record["note"]
+
+
+def test_second_run_makes_only_what_is_missing(
+    predictions: Path, tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = shutil.copytree(predictions, tmp_path / "out")
+    name = held_out(tiny_run)
+    (output / f"{name}.nii.gz").unlink()
+    words = ["predict", str(tiny_run), str(phantom_download), str(output)]
+    assert run([*words, "--cases", str(tiny_run / "validation" / "cases.txt")]) == 0
+    assert "1 cases to predict, 1 made already" in capsys.readouterr().out
+    assert (output / f"{name}.nii.gz").read_bytes() == (predictions / f"{name}.nii.gz").read_bytes()
+
+
+def test_output_of_other_settings_is_kept_unless_overwritten(
+    predictions: Path, tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = shutil.copytree(predictions, tmp_path / "out")
+    name = held_out(tiny_run)
+    before = (output / f"{name}.nii.gz").read_bytes()
+    words = ["predict", str(tiny_run), str(phantom_download), str(output), "inference.threshold=0.01", "--cases", name]
+    assert run(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (output / f"{name}.nii.gz").read_bytes() == before
+    assert run([*words, "--overwrite", "--quiet"]) == 0
+    assert (output / f"{name}.nii.gz").read_bytes() != before
+
+
+def test_labels_are_those_of_the_edition_asked_for(tiny_run: Path, phantom_download: Path, tmp_path: Path) -> None:
+    name = held_out(tiny_run)
+    for edition in ("brats2020", "brats2023-gli"):
+        words = ["predict", str(tiny_run), str(phantom_download), str(tmp_path / edition), "inference.threshold=0.01"]
+        assert run([*words, "--edition", edition, "--cases", name, "--quiet"]) == 0
+    old, new = (read_label_map(tmp_path / e / f"{name}.nii.gz")[0] for e in ("brats2020", "brats2023-gli"))
+    assert 4 in old
+    assert np.array_equal(np.where(old == 4, 3, old), new)
+
+
+def test_one_case_folder_without_segmentation(tiny_run: Path, tmp_path: Path) -> None:
+    write_download(tmp_path / "download", 1, seed=7, shape=(40, 56, 56))
+    folder = next(path.parent for path in (tmp_path / "download").rglob("*_t1.nii*"))
+    next(folder.glob("*_seg.nii*")).unlink()
+    assert run(["predict", str(tiny_run), str(folder), str(tmp_path / "out"), "--quiet"]) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{folder.name}.nii.gz"]
+
+
+def test_explicit_files_of_any_name(tiny_run: Path, phantom_download: Path, predictions: Path, tmp_path: Path) -> None:
+    name = held_out(tiny_run)
+    folder = case_folder(phantom_download, name)
+    words = ["predict", str(tiny_run), str(tmp_path / "out"), "--name", "mine", "--edition", "brats2020", "--quiet"]
+    for option, token, renamed in (("t1", "t1", "a"), ("t1c", "t1ce", "b"), ("t2", "t2", "c"), ("flair", "flair", "d")):
+        source = next(folder.glob(f"*_{token}.nii*"))
+        target = tmp_path / (renamed + "".join(source.suffixes))
+        shutil.copyfile(source, target)
+        words += [f"--{option}", str(target)]
+    assert run(words) == 0
+    mine, theirs = (
+        read_label_map(path)[0] for path in (tmp_path / "out" / "mine.nii.gz", predictions / f"{name}.nii.gz")
+    )
+    assert np.array_equal(mine, theirs)
+
+
+def test_probabilities_are_saved_on_the_same_grid(
+    tiny_run: Path, phantom_download: Path, predictions: Path, tmp_path: Path
+) -> None:
+    name = held_out(tiny_run)
+    words = ["predict", str(tiny_run), str(phantom_download), str(tmp_path / "out"), "--cases", name, "--quiet"]
+    assert run([*words, "--save-probabilities"]) == 0
+    wt = nib.load(tmp_path / "out" / "probabilities" / f"{name}_WT.nii.gz")
+    values = np.asanyarray(wt.dataobj).T
+    label_map, _ = read_label_map(predictions / f"{name}.nii.gz")
+    assert values.shape == label_map.shape
+    assert 0 <= values.min() <= values.max() <= 1 + 1e-6  # the header's slope, 1/255, is a float32
+    assert values[label_map > 0].size == 0 or values[label_map > 0].max() > 0.49
+
+
+def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path for path in phantom_download.rglob("*"))
+    assert run(["predict", str(tiny_run), str(phantom_download), str(phantom_download / "out")]) == 2
+    assert "inside the input" in capsys.readouterr().err
+    assert sorted(path for path in phantom_download.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{run}", "{data}"], "expected DATA and OUT"),
+        (["{run}", "{data}", "{out}", "--cases", "BraTS20_Training_999"], "BraTS20_Training_999"),
+        (["{run}", "{data}", "{out}", "--edition", "brats2024-men-rt"], "modalities"),
+        (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
+        (["{run}", "{data}", "{out}", "inference.window=[20,20,20]"], "the nearest is [16, 16, 16]"),
+        (["{run}", "{data}", "{out}", "train.steps=5"], "only inference"),
+        (["{run}", "{data}", "{out}", "--device", "cuda:9"], "'cuda:9' is not there"),
+        (["{data}", "{data}", "{out}"], "no config.yaml"),
+        (["{run}", "{run}", "{out}"], ""),
+        (["{run}", "{out}", "--t1", "x.nii"], "t1c"),
+    ],
+)
+def test_wrong_usage_is_one_error_and_nothing_is_written(
+    words: list[str],
+    message: str,
+    tiny_run: Path,
+    phantom_download: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"{run}": str(tiny_run), "{data}": str(phantom_download), "{out}": str(tmp_path / "out")}
+    assert run(["predict", *(places.get(word, word) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+def test_run_without_weights_says_how_to_get_them(
+    tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    shutil.copyfile(tiny_run / "config.yaml", tmp_path / "run" / "config.yaml")
+    assert run(["predict", str(tmp_path / "run"), str(phantom_download), str(tmp_path / "out")]) == 2
+    assert "no model.safetensors" in capsys.readouterr().err
+
+
+def test_one_corrupt_case_does_not_stop_the_rest(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_download(tmp_path / "download", 2, seed=7, shape=(40, 56, 56), suffix=".nii.gz")
+    bad, good = sorted(path for path in (tmp_path / "download").rglob("*_t2.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:2000])
+    assert run(["predict", str(tiny_run), str(tmp_path / "download"), str(tmp_path / "out"), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert bad.name in error
+    assert "1 of 2 cases" in error or "case " in error
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{good.parent.name}.nii.gz"]
