@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from brats_seg.config import NetworkConfig
@@ -71,7 +71,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write named tensors as safetensors, complete or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+        temporary.write_bytes(save(contiguous, metadata=dict(metadata or {})))  # save_file would hide it from others
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

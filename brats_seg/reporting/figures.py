@@ -52,7 +52,7 @@ def draw_training_curves(metrics: Path, target: Path) -> None:
     axes[1].set(title="mean Dice of the held-out cases", ylim=(0, 1))
     axes[1].title.set_fontsize(10)
     if validated:
-        axes[1].legend(loc="lower right", fontsize=9)
+        axes[1].legend(loc="best", fontsize=9)
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -56,3 +56,9 @@ def test_missing_file_and_foreign_file_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x")
     with pytest.raises(CheckpointError, match="without a brats_seg description"):
         read_description(tmp_path / "x")
+
+
+def test_weight_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    save_weights(tmp_path / "w", nn.Linear(3, 2), DESCRIPTION)
+    assert (tmp_path / "w").stat().st_mode == (tmp_path / "plain").stat().st_mode
