@@ -40,9 +40,9 @@ _KINDS = (
     Kind.NO_ET,
     Kind.USUAL,
     Kind.TINY_NECROSIS,
-    Kind.AT_EDGE,
-    Kind.USUAL,
     Kind.TINY_ET,
+    Kind.USUAL,
+    Kind.AT_EDGE,
     Kind.USUAL,
     Kind.MULTIFOCAL,
 )

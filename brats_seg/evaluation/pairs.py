@@ -236,7 +236,7 @@ def _candidates(case: str, path: Path) -> list[Edition]:
     if len({one.shape for one in editions}) < 2:
         return editions
     try:
-        shape = read_header(path).shape
+        shape = read_header(path).grid
     except DataError:  # told when the pair is read
         return editions
     return [one for one in editions if one.shape == shape] or editions

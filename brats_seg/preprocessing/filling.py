@@ -38,7 +38,7 @@ from brats_seg.preprocessing.store import (
     store_settings,
 )
 
-__all__ = ["Outcome", "fill_store"]
+__all__ = ["Outcome", "fill_case", "fill_store"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def fill_store(
     settings_hash = hash_of_json(settings)
     _open_folder(folder, settings, settings_hash, overwrite=overwrite)
     write_json(folder / STORE_FILE, _store_record(folder, settings, settings_hash, cases))
-    one = partial(_prepare_one, folder=folder, settings_hash=settings_hash, overwrite=overwrite)
+    one = partial(fill_case, folder=folder, settings_hash=settings_hash, overwrite=overwrite)
     with _one_thread_each():
         outcomes = map_in_processes(one, cases, jobs=jobs, progress=progress)
     write_json(folder / STORE_FILE, _store_record(folder, settings, settings_hash, ()))
@@ -165,8 +165,12 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _prepare_one(case: Case, *, folder: Path, settings_hash: str, overwrite: bool) -> Outcome:
-    """Prepare and write one case, or keep it; bad data is an outcome, a full disk is an error."""
+def fill_case(case: Case, *, folder: Path, settings_hash: str, overwrite: bool = False) -> Outcome:
+    """Prepare one case into the store `folder`, or keep it; bad data is an outcome, a full disk is an error.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
     target = folder / case.name
     was_there = (target / CASE_FILE).is_file()
     try:

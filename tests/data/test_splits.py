@@ -37,7 +37,7 @@ def cohorts(draw: st.DrawFn, largest: int) -> list[Member]:
     return members
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(members=cohorts(largest=3), num_folds=st.integers(2, 6), random=st.randoms(use_true_random=False))
 def test_every_case_is_held_out_once_with_its_patient_whatever_the_order(
     members: list[Member], num_folds: int, random: Random
@@ -57,7 +57,7 @@ def test_every_case_is_held_out_once_with_its_patient_whatever_the_order(
     assert split_cases(shuffled, num_folds) == folds
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(members=cohorts(largest=1), num_folds=st.integers(2, 6))
 def test_patients_and_those_with_and_without_et_differ_by_at_most_one(members: list[Member], num_folds: int) -> None:
     if len(members) < num_folds:
@@ -95,9 +95,16 @@ def test_a_site_of_both_strata_is_spread_too() -> None:
 
 
 def test_patients_of_many_time_points_are_spread_over_the_folds() -> None:
-    # Two patients of three scans and four of one: with two folds, one large patient in each.
-    members = [member(f"L{n}-{scan}", f"L{n}") for n in range(2) for scan in range(3)] + singles(4)
+    # Patients of 1, 2, 3 and 4 scans: 4 and 3 are dealt first, then 2 to the smaller fold, then 1: 4 + 1 and 3 + 2.
+    members = [member(f"{size}-{scan}", str(size)) for size in (1, 2, 3, 4) for scan in range(size)]
     assert [len(fold) for fold in split_cases(members, 2)] == [5, 5]
+
+
+def test_a_patient_scanned_at_two_sites_counts_for_the_first_scans_whatever_the_order() -> None:
+    moved = [member("a-0", "a", "TMC"), member("a-1", "a", "CBICA")]
+    others = [member(name, site="TMC") for name in "bcd"]
+    assert split_cases(moved + others, 2) == (("a-0", "a-1", "d"), ("b", "c"))
+    assert split_cases(others + moved[::-1], 2) == (("a-0", "a-1", "d"), ("b", "c"))
 
 
 def test_a_patient_with_et_at_one_time_point_counts_as_with_et() -> None:

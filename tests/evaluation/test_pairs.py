@@ -134,7 +134,7 @@ def test_names_in_a_flat_folder_are_never_parsed(tmp_path: Path) -> None:
     [
         ("BraTS20_Training_001", SHAPE, (4,), "brats2020"),
         ("BraTS-GLI-00001-000", (155, 240, 240), (3,), "brats2023-gli"),
-        ("BraTS-GLI-02001-100", (182, 218, 182), (3,), "brats2024-gli"),
+        ("BraTS-GLI-02001-000", (182, 218, 182), (3,), "brats2024-gli"),
         ("BraTS-MET-00001-000", SHAPE, (3, 4), "brats2024-met"),
         ("BraTS-PED-00001-000", SHAPE, (3, 4), "brats2024-ped"),
     ],
