@@ -18,7 +18,8 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 echo "== installing brats_seg${extras:+ with $extras}"
-pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt)
+# --no-compile: byte code is made when a module is first imported, which is a small part of all that is installed
+pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt)
 "${pip[@]}" torch==2.13.0 # first, so that nothing else chooses its version
 "${pip[@]}" -e ".${extras:+[$extras]}"
 echo "$wanted" >"$stamp"

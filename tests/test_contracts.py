@@ -141,6 +141,34 @@ def test_every_verb_has_a_module_with_an_example_in_its_help(capsys):
         assert re.search(rf"Examples?:\n +brats-seg {verb} ", capsys.readouterr().out), verb
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/commands.md"])
+def test_documents_name_commands_options_and_files_that_are_there(name):
+    from brats_seg.cli import VERBS
+
+    text = (ROOT / name).read_text(encoding="utf-8")
+    usages = re.findall(r"brats-seg ([a-z]+)((?:[^`\n]|\n +)*)", text)
+    assert {verb for verb, _ in usages} <= {*VERBS}
+    for verb, rest in usages:
+        assert set(re.findall(r"--[a-z][a-z0-9-]+", rest)) <= options_of(verb) | {"--help", "--debug"}, (
+            f"{name}: {verb}{rest}"
+        )
+    for target in re.findall(r"\]\(([^):#]+)\)", text):
+        assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: link to {target}"
+
+
+def test_every_option_is_in_the_reference_of_commands():
+    from brats_seg.cli import VERBS
+
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert {option for verb in VERBS for option in options_of(verb) if option not in text} == set()
+
+
+def options_of(verb: str) -> set[str]:
+    command = import_module(f"brats_seg.commands.{verb}").command
+    commands = getattr(command, "commands", {verb: command}).values()
+    return {option for one in commands for param in one.params for option in param.opts if option.startswith("--")}
+
+
 def test_every_marker_is_declared_and_used():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")

@@ -97,8 +97,8 @@ def _summary(store: Path, outcomes: Sequence[Outcome], has_label: dict[str, bool
     there = [outcome.case for outcome in outcomes if outcome.state != "failed"]
     size = sum(file.stat().st_size for case in there for file in (store / case).iterdir())
     states = ", ".join(f"{num} {state}" for state, num in counts)
-    lines = [f"wrote {store}: {len(there)} cases, {size / 1e9:.2f} GB ({states})"]
+    lines = [f"wrote {store}: {len(there)} case{'' if len(there) == 1 else 's'}, {size / 1e9:.2f} GB ({states})"]
     unlabelled = sum(not has_label[case] for case in there)
     if unlabelled:
-        lines.append(f"note: {unlabelled} of them have no segmentation, so no network can learn from them")
+        lines.append(f"note: without a segmentation, for no network to learn from: {unlabelled}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from brats_seg.errors import ConfigError, OutputError
 from brats_seg.files import make_output_folder, provenance, require_outside, write_json, write_text
 
 if TYPE_CHECKING:
+    from brats_seg.commands.watching import TrainingWatcher
     from brats_seg.networks.compute import Compute
     from brats_seg.preprocessing.store import Store
     from brats_seg.training.loop import Trainer
@@ -103,6 +105,7 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     watcher = TrainingWatcher(run, config.train.steps, is_silent=is_silent(quiet), is_quiet=quiet)
     folds, trainer = _build(config, store, compute, watcher)
     _say_plan(trainer, compute, watcher)
+    _say_left_out(store, folds, watcher)
     _begin_run(run, config, store, compute, folds, overwrite=overwrite)
     if resume and not trainer.resume():
         watcher.said("no saved state yet: starting from step 0")
@@ -141,7 +144,7 @@ def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: 
 
 
 def _build(
-    config: RunConfig, store: Store, compute: Compute, watcher: Any
+    config: RunConfig, store: Store, compute: Compute, watcher: TrainingWatcher
 ) -> tuple[tuple[tuple[str, ...], ...], Trainer]:
     from brats_seg.training.folds import divide, folds_of_store  # noqa: PLC0415
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
@@ -151,7 +154,7 @@ def _build(
     return folds, Trainer(config, store, training, validation, Path(config.output), compute, watcher)
 
 
-def _say_plan(trainer: Trainer, compute: Compute, watcher: Any) -> None:
+def _say_plan(trainer: Trainer, compute: Compute, watcher: TrainingWatcher) -> None:
     from brats_seg.networks.build import count_weights  # noqa: PLC0415
 
     config = trainer.config
@@ -165,7 +168,21 @@ def _say_plan(trainer: Trainer, compute: Compute, watcher: Any) -> None:
         watcher.said(line)
 
 
-def _begin_run(run: Path, config: RunConfig, store: Store, compute: Compute, folds: Any, *, overwrite: bool) -> None:
+def _say_left_out(store: Store, folds: Sequence[Sequence[str]], watcher: TrainingWatcher) -> None:
+    """Say which cases of the store are neither learned from nor held out: without segmentation, or in no fold."""
+    unlabelled = [case.name for case in store.cases if not case.has_label]
+    foldless = sorted(
+        {case.name for case in store.cases if case.has_label} - {name for names in folds for name in names}
+    )
+    for names, why in ((unlabelled, "have no segmentation"), (foldless, "are in no fold of the split")):
+        if names:
+            shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+            watcher.said(f"{len(names)} cases of the store {why} and are left out: {shown}")
+
+
+def _begin_run(
+    run: Path, config: RunConfig, store: Store, compute: Compute, folds: Sequence[Sequence[str]], *, overwrite: bool
+) -> None:
     if overwrite and (run / "config.yaml").is_file():
         shutil.rmtree(run)
     make_output_folder(run)

@@ -55,7 +55,7 @@ def test_all_findings_come_at_the_end_with_exit_code_one(
     (download / "BraTS20_Training_003" / "BraTS20_Training_003_t1.nii.gz").write_text("<html>")
     assert _prepare(download, tmp_path / "store") == 1
     said = capsys.readouterr()
-    assert "1 cases, 0.00 GB (1 failed, 1 made)" in said.out
+    assert ": 1 case, 0.00 GB (1 failed, 1 made)" in said.out
     assert "1 of 3 cases prepared into" in said.err
     assert "case BraTS20_Training_001: no t2" in said.err
     assert "case BraTS20_Training_003: " in said.err
@@ -66,7 +66,7 @@ def test_all_findings_come_at_the_end_with_exit_code_one(
 def test_missing_segmentations_are_noted(download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     next(download.rglob("*_001_seg.nii.gz")).unlink()
     assert _prepare(download, tmp_path / "store") == 0
-    assert "note: 1 of them have no segmentation" in capsys.readouterr().out
+    assert "note: without a segmentation, for no network to learn from: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("inside", ["store", "."])

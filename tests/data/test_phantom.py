@@ -21,7 +21,7 @@ from brats_seg.cli import run
 from brats_seg.data.cases import find_cases
 from brats_seg.data.phantom import Phantom, case_name, kind_of, make_phantom, write_download
 from brats_seg.data.phantom_shapes import _spline_weights, smooth_noise, smoothed
-from brats_seg.data.phantom_tumor import Kind
+from brats_seg.data.phantom_tumor import Growth, Kind, plan_lesions
 from brats_seg.editions import EDITIONS
 from brats_seg.errors import UsageError
 
@@ -135,6 +135,18 @@ def test_every_set_of_ten_has_the_special_cases(seed: int) -> None:
     assert all(ndimage.label(case.label_map)[1] > 1 for case in kinds[Kind.MULTIFOCAL])
     assert all(_distance_to_box(case) <= 1 for case in kinds[Kind.AT_EDGE])
     assert all(voxels_of(case, "ET") >= 10 and voxels_of(case, "NCR") >= 10 for case in kinds[Kind.USUAL])
+
+
+def test_special_lesions_are_planned_as_their_kind_says() -> None:
+    growth = Growth(num_lesions=(1, 1))
+    for seed in range(5):
+        many = plan_lesions(np.random.default_rng(seed), growth, Kind.MULTIFOCAL)
+        at_edge = plan_lesions(np.random.default_rng(seed), growth, Kind.AT_EDGE)[0]
+        usual = plan_lesions(np.random.default_rng(seed), growth, Kind.USUAL)[0]
+        assert len(many) == 3
+        assert np.linalg.norm(at_edge.centre) == pytest.approx(0.85)  # the surface is at 1
+        assert abs(at_edge.centre[2]) > 0.6  # to the side, where the box is
+        assert 0.3 <= np.linalg.norm(usual.centre) <= 0.72
 
 
 def _distance_to_box(case: Phantom) -> int:

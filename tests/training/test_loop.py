@@ -276,6 +276,17 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(
     assert list(watcher.scores) == [1, 2, 3, 4]
 
 
+def test_cases_in_no_fold_are_named(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [case.name for case in open_store(phantom_store).cases]
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": [names[:2], names[2:5]]}), encoding="utf-8")
+    overrides = [f"data.split={tmp_path / 'folds.json'}", "train.steps=1"]
+    loud = [w for w in words(tiny_recipe, phantom_store, tmp_path / "run", *overrides) if w != "--quiet"]
+    assert run(loud) == 0
+    assert f"1 cases of the store are in no fold of the split and are left out: {names[5]}" in capsys.readouterr().out
+
+
 def test_all_folds_give_one_prediction_of_every_case(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
     overrides = ["data.fold=all", "train.steps=1"]
     assert run(words(tiny_recipe, phantom_store, tmp_path / "cv", *overrides)) == 0
