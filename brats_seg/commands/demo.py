@@ -43,7 +43,7 @@ _NOTICE = "The cases are synthetic. These numbers say that the chain works; they
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or an earlier demo's.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe `demo`.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings over the recipe `demo`.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which cases, weights and patches are drawn.")] = 0,
     jobs: JobsOption = _JOBS,

@@ -40,7 +40,7 @@ def predict(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="DATA OUT [KEY=VALUE]...",
+            metavar="DATA OUT [KEY=VALUE]",
             help="A download, a folder of cases or one case; where to write; inference settings.",
         ),
     ],

@@ -30,7 +30,7 @@ def train(
         str, typer.Argument(metavar="CONFIG", help="A recipe's file, or the name of one that comes along.")
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings over the recipe's.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings over the recipe's.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the output folder, to the bit.")
