@@ -110,10 +110,12 @@ def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Non
         for name in _FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
         record.unlink()
-    if record.is_file() and read_json(record) != settings:
+    if record.is_file() and (own := read_json(record)) != settings:
+        differing = "; ".join(
+            f"{key}: {own.get(key)!r}, asked for {settings[key]!r}" for key in settings if own.get(key) != settings[key]
+        )
         raise OutputError(
-            f"{out}: holds a demo with other settings ({read_json(record)}, asked for {settings}); "
-            "replace it with --overwrite, or choose another folder"
+            f"{out}: holds a demo with other settings ({differing}); replace it with --overwrite, or name another"
         )
     make_output_folder(out)
     write_json(record, settings)

@@ -179,8 +179,10 @@ def test_links_are_followed_to_the_real_files(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     files = {modality: ImageFile(tmp_path / "link" / f"a_{modality}.nii.gz") for modality in MODALITIES}
     case = Case("a", "a", None, "brats2020", tmp_path / "link", files, None)
-    entries = parse(view_of(case, prediction=write_map(tmp_path / "p.nii.gz")).workspace(tmp_path / "link"))
+    write_map(tmp_path / "real" / "p.nii.gz")
+    entries = parse(view_of(case, prediction=tmp_path / "link" / "p.nii.gz").workspace(tmp_path / "link"))
     assert entries["Layers/Layer[000]/AbsolutePath"] == str(tmp_path / "real" / "a_t1c.nii.gz")
+    assert entries["Layers/Layer[004]/AbsolutePath"] == str(tmp_path / "real" / "p.nii.gz")
     assert entries["SaveLocation"] == str(tmp_path / "real")
 
 
