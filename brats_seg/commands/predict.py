@@ -101,12 +101,15 @@ def predict(
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
-        print(f"wrote {len(todo)} label maps to {output} (for research only, not a medical device)")
-        target = sources[0] if not files else "DATA"
-        print(
-            f"next: brats-seg export itksnap {target} --prediction {output} --out DIR, "
-            f"or brats-seg evaluate {target} {output} --out DIR"
-        )
+        _say_done(len(todo), output, "DATA" if files else sources[0])
+
+
+def _say_done(num_cases: int, output: Path, data: str) -> None:
+    print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
+    print(
+        f"next: brats-seg export itksnap {data} --prediction {output} --out DIR, "
+        f"or brats-seg evaluate {data} {output} --protocol brats2020 --out DIR"
+    )
 
 
 def _sort_words(words: Sequence[str], *, has_files: bool) -> tuple[list[str], list[str]]:
