@@ -92,7 +92,7 @@ def _of_fold(config: RunConfig, fold: int) -> RunConfig:
 
 def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool) -> None:
     from brats_seg.commands.watching import TrainingWatcher  # noqa: PLC0415
-    from brats_seg.evaluation.evaluate import summarize  # noqa: PLC0415
+    from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415

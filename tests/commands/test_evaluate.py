@@ -54,7 +54,9 @@ def test_table_names_protocol_regions_and_worst_cases(words: list[str], capsys: 
 def test_last_line_says_what_was_written_and_what_is_next(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run(words)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"Wrote cases.csv, summary.json, portal.csv, run.json to {words[-1]}; next, ")
+    assert last.startswith(
+        f"Wrote cases.csv, summary.json, portal.csv, supplement.csv, run.json to {words[-1]}; next, "
+    )
 
 
 def test_quiet_prints_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,3 +119,44 @@ def test_help_shows_an_example_and_loads_no_heavy_package() -> None:
     help_text, modules = done.stdout.rsplit("\n", 2)[:2]
     assert "Example:\n    brats-seg evaluate BraTS2020_TrainingData predictions" in help_text
     assert not {"torch", "monai", "SimpleITK", "scipy", "numpy", "nibabel"} & set(modules.split())
+
+
+def test_lesions_have_a_table_of_their_own(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words[words.index("brats2020")] = "instance"
+    assert run(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines.index(next(line for line in lines if line.startswith("lesion-wise")))
+    assert lines[table].split()[-3:] == ["found", "missed", "false"]
+    # ET: one lesion, found half; in the second case there is none, and nothing to average.
+    assert lines[table + 2].split()[:2] == ["ET", "0.500"]
+    assert lines[table + 2].split()[-3:] == ["1", "0", "0"]
+    assert any(line.startswith("Worst cases by mean instance dice of ET, TC, WT") for line in lines)
+    assert all(len(line) <= 100 for line in lines[:-1])
+
+
+def test_rules_are_told_in_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words[words.index("brats2020")] = "brats2023"
+    assert run(words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Rules of GLI: parts within 3 steps of dilation are one lesion; reference lesions up to 50 mm3" in out
+    assert "a missed or invented lesion costs Dice 0 and HD95 374" in out
+
+
+def test_tolerances_add_surface_dice_to_the_supplement(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "--nsd", "0.5, 2"]) == 0
+    header = (Path(words[-1]) / "supplement.csv").read_text().splitlines()[0]
+    assert header.endswith("nsd_0_5mm,nsd_2mm")
+
+
+@pytest.mark.parametrize("text", ["two", "-1", "0", "inf", "1;2"])
+def test_a_tolerance_that_is_none_is_refused(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "--nsd", text]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --nsd {text}: expected positive numbers of mm")
+    assert not Path(words[-1]).exists()
+
+
+def test_help_names_every_protocol() -> None:
+    from brats_seg.commands.evaluate import PROTOCOL_NAMES
+    from brats_seg.evaluation import PROTOCOLS
+
+    assert set(PROTOCOL_NAMES.split("|")) == set(PROTOCOLS)
