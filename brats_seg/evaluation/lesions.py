@@ -10,8 +10,9 @@ both masks with a margin, so time grows with the tumour and not with the grid.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def without_small(lesions: Lesions, max_voxels: float) -> Lesions:
     if keep[1:].all():
         return lesions
     numbers = np.where(keep, np.arange(len(keep)), 0).astype(np.int32)
-    return Lesions(numbers[lesions.labels], numbers[lesions.zones])
+    return Lesions(_renumbered(lesions.labels, numbers), _renumbered(lesions.zones, numbers))
 
 
 def join_touching(lesions: Lesions, others: Sequence[Lesions]) -> Lesions:
@@ -124,7 +125,8 @@ def join_touching(lesions: Lesions, others: Sequence[Lesions]) -> Lesions:
         firsts: dict[int, int] = {}
         for own, partner in partners.items():
             numbers[own] = firsts.setdefault(partner, own)
-        lesions = replace(lesions, labels=numbers[lesions.labels], zones=numbers[lesions.zones])
+        if len(firsts) < len(partners):
+            lesions = Lesions(_renumbered(lesions.labels, numbers), _renumbered(lesions.zones, numbers))
     return lesions
 
 
@@ -155,7 +157,7 @@ def assign_one_to_one(matches: Matches, *, min_dice: float = 1e-6) -> list[tuple
 def _matches(reference: Labels, zones: Labels, prediction: Labels, num_reference: int) -> Matches:
     num_prediction = int(prediction.max(initial=0))
     shape = (num_reference + 1, num_prediction + 1)
-    inside = np.flatnonzero(prediction)
+    inside = np.flatnonzero(prediction > 0)  # many times faster than of integers
     predicted = prediction.ravel()[inside].astype(np.int64)
     tables = [
         np.bincount(labels.ravel()[inside] * np.int64(shape[1]) + predicted, minlength=shape[0] * shape[1])
@@ -182,7 +184,7 @@ def _official_order(labels: Labels) -> NDArray[np.intp]:
 
     So the official scripts number their dilated components, and the lowest number decides what is joined.
     """
-    k, j, i = np.nonzero(labels)
+    k, j, i = np.nonzero(labels > 0)
     firsts = np.full(int(labels.max(initial=0)) + 1, labels.size)
     np.minimum.at(firsts, labels[k, j, i], (i * labels.shape[1] + j) * labels.shape[0] + k)
     return firsts
@@ -195,18 +197,24 @@ def _sizes(labels: Labels, num: int) -> NDArray[np.int64]:
 
 def _touching_pairs(first: Labels, second: Labels) -> list[tuple[int, int]]:
     """Return the pairs of numbers of which a voxel each are 18-neighbours (or the same voxel), ascending."""
-    near = np.flatnonzero(np.pad((first > 0) & dilate(second > 0, 1), 1))
-    own, other = (np.pad(labels, 1).ravel() for labels in (first, second))
-    row, plane = first.shape[2] + 2, (first.shape[1] + 2) * (first.shape[2] + 2)
-    found: set[tuple[int, int]] = set()
-    width = np.int64(other.max(initial=0) + 1)
-    for k in (-1, 0, 1):
-        for j in (-1, 0, 1):
-            for i in (-1, 0, 1):
-                if abs(k) + abs(j) + abs(i) == 3:
-                    continue
-                partner = other[near + (k * plane + j * row + i)]
-                hit = partner > 0
-                codes = np.unique(own[near[hit]] * width + partner[hit])
-                found |= {(int(code // width), int(code % width)) for code in codes}
-    return sorted(found)
+    near = np.nonzero((first > 0) & dilate(second > 0, 1))
+    own, width = first[near].astype(np.int64), int(second.max(initial=0)) + 1
+    found = [np.empty(0, np.int64)]
+    for offset in itertools.product((-1, 0, 1), repeat=3):
+        if sum(map(abs, offset)) == 3:  # a corner
+            continue
+        places = [axis + step for axis, step in zip(near, offset, strict=True)]
+        inside = np.logical_and.reduce(
+            [(axis >= 0) & (axis < size) for axis, size in zip(places, second.shape, strict=True)]
+        )
+        partners = second[tuple(axis[inside] for axis in places)]
+        found.append(np.unique((own[inside] * width + partners)[partners > 0]))
+    return [(int(code) // width, int(code) % width) for code in np.unique(np.concatenate(found))]
+
+
+def _renumbered(labels: Labels, numbers: NDArray[np.int32]) -> Labels:
+    """Return labels with each number replaced by `numbers` of it; 0 stays 0."""
+    inside = np.flatnonzero(labels > 0)
+    result = np.zeros_like(labels)
+    result.ravel()[inside] = numbers[labels.ravel()[inside]]
+    return result

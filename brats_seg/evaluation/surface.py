@@ -140,11 +140,12 @@ def nearest_distances(points: NDArray[np.intp], targets: NDArray[np.bool_], spac
     """
     distances, flat = np.empty(len(points)), targets.ravel()
     left = np.arange(len(points))
-    for distance, offsets in _shells(spacing, targets.shape):
+    steps = np.array([targets.shape[1] * targets.shape[2], targets.shape[2], 1])
+    for distance, offsets in _shells(spacing):
         if not len(left):
             return distances
         is_hit = np.zeros(len(left), bool)
-        for offset in offsets:
+        for offset in (offsets @ steps).tolist():
             is_hit |= flat[points + offset]
         distances[left[is_hit]] = distance
         left, points = left[~is_hit], points[~is_hit]
@@ -153,14 +154,13 @@ def nearest_distances(points: NDArray[np.intp], targets: NDArray[np.bool_], spac
 
 
 @lru_cache(maxsize=64)
-def _shells(spacing: Spacing, shape: tuple[int, ...]) -> tuple[tuple[float, tuple[int, ...]], ...]:
-    """Return (distance, its flat offsets), from the nearest outwards, as far as no nearer voxel is left out."""
-    by_distance: dict[float, list[int]] = {}
-    for k, j, i in itertools.product(range(-REACH, REACH + 1), repeat=3):
-        distance = _length(np.array([[k, j, i]]), spacing)[0]
-        if 0 < distance < (REACH + 1) * min(spacing):
-            by_distance.setdefault(float(distance), []).append((k * shape[1] + j) * shape[2] + i)
-    return tuple((distance, tuple(by_distance[distance])) for distance in sorted(by_distance))
+def _shells(spacing: Spacing) -> tuple[tuple[float, NDArray[np.intp]], ...]:
+    """Return (distance, its offsets (n, 3)), from the nearest outwards, as far as no nearer voxel is left out."""
+    reach = range(-REACH, REACH + 1)
+    offsets = np.array(list(itertools.product(reach, repeat=3)))
+    distances = _length(offsets, spacing)
+    limit = (REACH + 1) * min(spacing)
+    return tuple((float(one), offsets[distances == one]) for one in np.unique(distances) if 0 < one < limit)
 
 
 def _far_distances(points: NDArray[np.intp], targets: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float64]:
