@@ -99,6 +99,9 @@ def test_ranks_under_plain_are_those_of_the_penalties(data: Path, capsys: pytest
     heading = out.index("dice (higher")
     ranks = {line.split()[0]: line.split()[1] for line in out[heading:].splitlines()[3:6]}
     assert ranks == {"plain_good": "1.000", "plain_fair": "1.333", "plain_false": "3.000"}
+    means = {line.split()[0]: line.split()[2] for line in out[heading:].splitlines()[3:6]}
+    # Shifts of 0 and 1, 1 and 1, 2 and 2 of 4 voxels; the third case is nan for the first two, 0 for `false`.
+    assert means == {"plain_good": "0.875", "plain_fair": "0.750", "plain_false": "0.333"}
 
 
 def test_last_line_says_what_was_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,10 +62,21 @@ def test_levels_are_those_saved_in_either_type(folder: Path) -> None:
         assert header.grid == SHAPE
 
 
-def test_other_scalings_are_read_as_the_values_they_mean(tmp_path: Path) -> None:
-    path = tmp_path / "x.nii.gz"
-    write_volume(path, (LEVELS.astype(np.uint16) * 257), RAW, slope=1 / 65535)
-    np.testing.assert_array_equal(read_levels(path)[0], LEVELS)
+@pytest.mark.parametrize(
+    ("stored", "slope", "intercept", "expected"),
+    [
+        (LEVELS.astype(np.uint16) * 257, 1 / 65535, 0.0, LEVELS),
+        (np.array([[[0, 50, 100]]], np.uint8), 0.01, 0.0, [[[0, 128, 255]]]),  # 255 * .5 = 127.5, to the even 128
+        (np.array([[[0, 51, 102]]], np.uint8), 1 / 255, 0.2, [[[51, 102, 153]]]),
+    ],
+    ids=["uint16", "percent", "intercept"],
+)
+def test_other_scalings_are_read_as_the_values_they_mean(
+    tmp_path: Path, stored: np.ndarray, slope: float, intercept: float, expected: np.ndarray
+) -> None:
+    raw = header_for(stored.shape, (1.0, 1.0, 1.0), np.diag([-1.0, -1.0, 1.0, 1.0]), np.uint8)
+    write_volume(tmp_path / "x.nii.gz", stored, raw, slope=slope, intercept=intercept)
+    np.testing.assert_array_equal(read_levels(tmp_path / "x.nii.gz")[0], expected)
 
 
 def test_counts_are_of_each_region_in_the_editions_order(folder: Path) -> None:
@@ -180,6 +191,7 @@ def test_tables_hold_the_curves(folder: Path, tmp_path: Path) -> None:
     bins, recall = tables
     assert list(bins[0]) == ["region", "bin", "from", "to", "mean_probability", "observed_share", "count"]
     assert [(line["region"], line["bin"]) for line in bins[14:16]] == [("ET", "15"), ("TC", "1")]
+    assert (float(bins[1]["from"]), float(bins[1]["to"])) == (1 / 15, 2 / 15)
     assert sum(int(line["count"]) for line in bins if line["region"] == "WT") == numbers["regions"]["WT"]["num_voxels"]
     assert numbers["regions"]["WT"]["num_voxels"] == 2 * 59  # level 0 occurs once a case, outside the reference
     assert numbers["regions"]["WT"]["num_reference_voxels"] == 2 * 3

@@ -57,6 +57,16 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert np.isnan(one.columns["precision"]).all()
 
 
+def test_editions_with_the_same_regions_mix(tmp_path: Path) -> None:
+    folders = [
+        write(tmp_path / "x", rows_of(), ("brats2020", "brats2019")),
+        write(tmp_path / "y", rows_of(), ("brats2019", "brats2020")),
+    ]
+    evaluations = [read_evaluation(folder) for folder in folders]
+    assert evaluations[0].editions == ("brats2019", "brats2020")
+    assert join_evaluations(evaluations).regions == ("ET", "TC", "WT")
+
+
 def test_scores_are_of_the_regions_and_the_challenges_metrics(tmp_path: Path) -> None:
     folders = [write(tmp_path / name, rows_of()) for name in ("x", "y")]
     scores = join_evaluations([read_evaluation(folder) for folder in folders])
