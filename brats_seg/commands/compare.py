@@ -23,11 +23,15 @@ def compare(
         list[Path], typer.Argument(metavar="DIR DIR [DIR ...]", help="Folders written by brats-seg evaluate.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write ranking.csv, pairwise.csv and more there.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for ranking.csv, pairwise.csv and more.")
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option("--metrics", metavar="NAME,NAME", help="Columns of cases.csv to rank by, not the challenge's."),
+    ] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option("--regions", metavar="NAME,NAME", help="Regions or single labels, not the edition's regions."),
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -37,7 +41,7 @@ def compare(
     Each model is ranked in every case, region and metric (ties share the lowest rank); the mean of its ranks decides.
     Metrics: Dice and HD95 (brats2020, plain), lesion-wise Dice and HD95 (brats2023, brats2024), instance Dice
     (instance), or those named by --metrics. An undefined value (nan) is the worst of its case; the best where both
-    masks are empty, for there was nothing to find.
+    masks are empty, for there was nothing to find. Regions are the edition's (ET, TC, WT), or those named by --regions.
 
     Each pair of models is tested per region and metric (Wilcoxon signed-rank, Holm's correction over all tests), and
     over all ranks (permutation). Evaluations under different protocols, of different cases, editions or references
@@ -54,12 +58,10 @@ def compare(
         write_comparison,
     )
 
-    names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    if names == []:
-        raise UsageError(f"--metrics {metrics!r} names none, expected columns of cases.csv such as dice,hd95_mm")
+    columns, parts = _names(metrics, "--metrics", "dice,hd95_mm"), _names(regions, "--regions", "ET,NCR")
     if out is not None:
         check_output(out, folders, overwrite=overwrite)
-    comparison = compare_evaluations(folders, names)
+    comparison = compare_evaluations(folders, columns, parts)
     files = () if out is None else write_comparison(out, comparison)
     if quiet:
         return
@@ -71,6 +73,13 @@ def compare(
 
 
 command = command_from(compare)
+
+
+def _names(text: str | None, option: str, example: str) -> list[str] | None:
+    names = None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    if names == []:
+        raise UsageError(f"{option} {text!r} names none, expected names with commas, as in {example}")
+    return names
 
 
 def format_comparison(comparison: Comparison) -> str:

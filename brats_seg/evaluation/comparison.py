@@ -51,19 +51,22 @@ class Comparison:
         return order_of_models(self.scores, self.ranking)
 
 
-def compare_evaluations(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Comparison:
+def compare_evaluations(
+    folders: Sequence[Path], metrics: Sequence[str] | None = None, regions: Sequence[str] | None = None
+) -> Comparison:
     """Return the comparison of evaluation folders; the same for any order of them.
 
     Args:
         folders: two or more, written by `evaluate`.
         metrics: columns of `cases.csv` to rank by; None = those of the protocol's challenge.
+        regions: regions or single labels to rank by; None = the edition's regions.
 
     Raises:
         DataError: a folder cannot be read, or they cannot be compared.
-        UsageError: fewer than two folders, one twice, or a metric that is not there.
+        UsageError: fewer than two folders, one twice, or a metric or region that is not there.
     """
     evaluations = tuple(read_evaluation(folder) for folder in folders)
-    scores = join_evaluations(evaluations, metrics)
+    scores = join_evaluations(evaluations, metrics, regions)
     ranking = rank_models(scores, seed=_SEED)
     return Comparison(
         evaluations,

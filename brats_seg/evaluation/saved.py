@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_seg.editions import EDITIONS, get_edition
-from brats_seg.errors import DataError, UsageError
+from brats_seg.errors import DataError, UsageError, did_you_mean
 from brats_seg.evaluation.ranking import Scores, default_metrics, is_metric, metrics_named
 from brats_seg.files import read_json
 
@@ -29,13 +29,16 @@ _REMEDY = "make it again with `brats-seg evaluate`"
 
 @dataclass(frozen=True, eq=False)
 class SavedEvaluation:
-    """One folder's scores of the regions of its edition; single labels (NCR, ED) are left out."""
+    """One folder's scores."""
 
     folder: Path
     protocol: str
     protocol_title: str
     editions: tuple[str, ...]
     regions: tuple[str, ...]
+    """Those of the edition, in its order."""
+    labels: tuple[str, ...]
+    """Single labels that are scored in all cases, too (NCR, ED), in the file's order."""
     cases: tuple[str, ...]
     """Sorted by name."""
     without_prediction: tuple[str, ...]
@@ -43,7 +46,7 @@ class SavedEvaluation:
     metrics: tuple[str, ...]
     """Columns by which models can be ranked, in the file's order."""
     columns: dict[str, NDArray[np.float64]]
-    """Metric, or `reference_voxels`, `prediction_voxels` -> (case, region)."""
+    """Metric, or `reference_voxels`, `prediction_voxels` -> (case, region or label), regions first."""
 
 
 def read_evaluation(folder: Path) -> SavedEvaluation:
@@ -58,28 +61,22 @@ def read_evaluation(folder: Path) -> SavedEvaluation:
     path = folder / "cases.csv"
     header, lines = _read_table(path)
     names = [name for name in header if is_metric(name) or name in _VOXELS]
-    found: dict[tuple[str, str], list[float]] = {}
-    protocols: set[str] = set()
-    for number, line in lines:
-        row = dict(zip(header, line, strict=True))
-        place = row["case"], row["region"]
-        if place in found:
-            raise DataError(f"{path}: line {number}: case {place[0]}, region {place[1]} comes twice; {_REMEDY}")
-        found[place] = [_number(row[name], name, number, path) for name in names]
-        protocols.add(row["protocol"])
+    found, protocol = _read_rows(path, header, lines, names)
     cases = tuple(sorted({case for case, _ in found}))
     gaps = [f"case {case} has no row of region {one}" for case in cases for one in regions if (case, one) not in found]
     if gaps:
         raise DataError(f"{path}: {gaps[0]} ({len(gaps)} such rows missing; expected {', '.join(regions)}); {_REMEDY}")
-    if len(protocols) != 1:
-        raise DataError(f"{path}: rows of several protocols ({', '.join(sorted(protocols))}), expected one; {_REMEDY}")
-    table = np.array([[found[case, region] for region in regions] for case in cases])
+    others = dict.fromkeys(region for _, region in found if region not in regions)
+    labels = tuple(label for label in others if all((case, label) in found for case in cases))
+    every = (*regions, *labels)
+    table = np.array([[found[case, region] for region in every] for case in cases])
     return SavedEvaluation(
         folder=folder,
-        protocol=protocols.pop(),
+        protocol=protocol,
         protocol_title=str(summary.get("protocol_title", "")),
         editions=editions,
         regions=regions,
+        labels=labels,
         cases=cases,
         without_prediction=tuple(summary.get("missing", ())),
         metrics=tuple(name for name in names if name not in _VOXELS),
@@ -87,15 +84,20 @@ def read_evaluation(folder: Path) -> SavedEvaluation:
     )
 
 
-def join_evaluations(evaluations: Sequence[SavedEvaluation], metrics: Sequence[str] | None = None) -> Scores:
+def join_evaluations(
+    evaluations: Sequence[SavedEvaluation],
+    metrics: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+) -> Scores:
     """Return the scores of several evaluations on the same cases; models are named after their folders.
 
     Args:
         evaluations: two or more.
         metrics: columns to rank by; None = those of the protocol's challenge.
+        regions: regions or single labels to rank by; None = the edition's regions.
 
     Raises:
-        UsageError: there are fewer than two, or a metric is not in all of them.
+        UsageError: there are fewer than two, or a metric or region is not in all of them.
         DataError: protocol, edition, cases or references differ, and how.
     """
     if len(evaluations) < 2:
@@ -107,13 +109,21 @@ def join_evaluations(evaluations: Sequence[SavedEvaluation], metrics: Sequence[s
     first = evaluations[0]
     known = [name for name in first.metrics if all(name in one.metrics for one in evaluations)]
     chosen = metrics_named(default_metrics(first.protocol) if metrics is None else metrics, known)
+    places = [_places_of(one, first.regions if regions is None else regions) for one in evaluations]
     return Scores(
         models=names,
         cases=first.cases,
-        regions=first.regions,
+        regions=first.regions if regions is None else tuple(regions),
         metrics=chosen,
-        values=np.stack([np.stack([one.columns[m.name] for m in chosen], axis=-1) for one in evaluations]),
-        is_nothing_missed=np.stack([_is_nothing_missed(one) for one in evaluations]),
+        values=np.stack(
+            [
+                np.stack([one.columns[metric.name][:, own] for metric in chosen], axis=-1)
+                for one, own in zip(evaluations, places, strict=True)
+            ]
+        ),
+        is_nothing_missed=np.stack(
+            [_is_nothing_missed(one)[:, own] for one, own in zip(evaluations, places, strict=True)]
+        ),
     )
 
 
@@ -179,6 +189,24 @@ def _read_table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]
     return header, iter(lines[1:])
 
 
+def _read_rows(
+    path: Path, header: list[str], lines: Iterator[tuple[int, list[str]]], names: list[str]
+) -> tuple[dict[tuple[str, str], list[float]], str]:
+    """Return (case, region) -> the values of the columns `names`, and the one protocol of all rows."""
+    found: dict[tuple[str, str], list[float]] = {}
+    protocols: set[str] = set()
+    for number, line in lines:
+        row = dict(zip(header, line, strict=True))
+        place = row["case"], row["region"]
+        if place in found:
+            raise DataError(f"{path}: line {number}: case {place[0]}, region {place[1]} comes twice; {_REMEDY}")
+        found[place] = [_number(row[name], name, number, path) for name in names]
+        protocols.add(row["protocol"])
+    if len(protocols) != 1:
+        raise DataError(f"{path}: rows of several protocols ({', '.join(sorted(protocols))}), expected one; {_REMEDY}")
+    return found, protocols.pop()
+
+
 def _number(text: str, column: str, line: int, path: Path) -> float:
     try:
         return float(text)
@@ -218,14 +246,27 @@ def _require_same_cases(evaluations: Sequence[SavedEvaluation], names: Sequence[
 def _require_same_references(evaluations: Sequence[SavedEvaluation], names: Sequence[str]) -> None:
     first = evaluations[0]
     for one, name in zip(evaluations, names, strict=True):
-        differing = np.argwhere(one.columns["reference_voxels"] != first.columns["reference_voxels"])
+        num = len(first.regions)
+        own, others = (each.columns["reference_voxels"][:, :num] for each in (one, first))
+        differing = np.argwhere(own != others)
         if len(differing):
             row, column = (int(place) for place in differing[0])
-            sizes = [int(each.columns["reference_voxels"][row, column]) for each in (first, one)]
+            sizes = [int(each[row, column]) for each in (others, own)]
             raise DataError(
                 f"references differ: case {one.cases[row]}, region {one.regions[column]} has {sizes[0]} voxels in "
                 f"{names[0]}, {sizes[1]} in {name}; evaluate all against the same references"
             )
+
+
+def _places_of(one: SavedEvaluation, regions: Sequence[str]) -> list[int]:
+    """Return where regions or labels stand in the columns of an evaluation."""
+    every = (*one.regions, *one.labels)
+    for region in regions:
+        if region not in every:
+            raise UsageError(f"region {region!r} is not in {one.folder}{did_you_mean(region, every)}")
+        if list(regions).count(region) > 1:
+            raise UsageError(f"region {region!r} is named twice; each counts once")
+    return [every.index(region) for region in regions]
 
 
 def _is_nothing_missed(one: SavedEvaluation) -> NDArray[np.bool_]:

@@ -130,6 +130,15 @@ def test_metrics_can_be_named(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "--metrics ',' names none" in capsys.readouterr().err
 
 
+def test_regions_can_be_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words(data), "--regions", "ED, WT"]) == 0
+    assert "regions ED, WT; ranked by" in capsys.readouterr().out
+    assert run([*words(data), "--regions", "XT"]) == 2
+    assert "region 'XT' is not in" in capsys.readouterr().err
+    assert run([*words(data), "--regions", " "]) == 2
+    assert "--regions ' ' names none, expected names with commas, as in ET,NCR" in capsys.readouterr().err
+
+
 def test_cases_scored_as_failures_are_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(data / "gap" / f"{CASES[0]}.nii.gz")
     evaluate(data, "gap", "brats2020", "--missing", "score-as-failure")

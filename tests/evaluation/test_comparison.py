@@ -10,8 +10,9 @@ import pytest
 
 from brats_seg.errors import DataError, OutputError
 from brats_seg.evaluation.comparison import RULES, check_output, compare_evaluations, write_comparison
-from brats_seg.evaluation.evaluate import COLUMNS, Row, summarize, write_cases_csv
-from brats_seg.files import read_json, write_json
+from brats_seg.files import read_json, write_csv, write_json
+
+COLUMNS = ("case", "region", "dice", "hd95_mm", "reference_voxels", "prediction_voxels", "protocol")
 
 # Dice of three models in four cases, the same in every region; HD95 is 10 - 10 Dice, so both rank alike.
 DICES = {"good": (0.9, 0.8, 0.9, 0.7), "fair": (0.8, 0.9, 0.7, 0.6), "poor": (0.1, 0.2, 0.7, 0.3)}
@@ -21,18 +22,17 @@ DICES = {"good": (0.9, 0.8, 0.9, 0.7), "fair": (0.8, 0.9, 0.7, 0.6), "poor": (0.
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     """Return three evaluations of four cases, by model."""
-    values = dict.fromkeys(COLUMNS[2:12], 0.25) | {"reference_voxels": 3, "prediction_voxels": 2}
     made = {}
     for model, dices in DICES.items():
-        rows = [
-            Row(case=case, region=region, **values | {"dice": dice, "hd95_mm": 10 - 10 * dice}, protocol="plain")
+        lines = [
+            [case, region, dice, 10 - 10 * dice, 3, 2, "plain"]
             for case, dice in zip(("c1", "c2", "c3", "c4"), dices, strict=True)
             for region in ("ET", "TC", "WT", "NCR", "ED")
         ]
         made[model] = tmp_path / model
         made[model].mkdir()
-        write_cases_csv(made[model] / "cases.csv", rows)
-        write_json(made[model] / "summary.json", summarize(rows) | {"editions": ["brats2021"]})
+        write_csv(made[model] / "cases.csv", [COLUMNS, *lines])
+        write_json(made[model] / "summary.json", {"editions": ["brats2021"]})
     return made
 
 

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from brats_seg.errors import BratsSegError, DataError, UsageError
-from brats_seg.evaluation.evaluate import COLUMNS, Row, summarize, write_cases_csv
 from brats_seg.evaluation.saved import join_evaluations, names_of_folders, read_evaluation
-from brats_seg.files import write_json
+from brats_seg.files import write_csv, write_json
 
 REGIONS = ("ET", "TC", "WT", "NCR", "ED")
+COLUMNS = (
+    *("case", "region", "dice", "iou", "sensitivity", "specificity", "precision", "hd95_mm", "assd_mm", "nsd_1mm"),
+    *("reference_ml", "prediction_ml", "reference_voxels", "prediction_voxels", "protocol"),
+)
+
+Rows = list[dict[str, object]]
 
 
-def rows_of(cases: tuple[str, ...] = ("a", "b"), protocol: str = "brats2020", **changes: object) -> list[Row]:
-    """Return records whose Dice is 0.1 for the first row, 0.11 for the second and so on."""
+def rows_of(cases: tuple[str, ...] = ("a", "b"), **changes: object) -> Rows:
+    """Return lines of a `cases.csv` whose Dice is 0.1 in the first, 0.11 in the second and so on."""
     values = dict.fromkeys(COLUMNS[2:12], 0.25) | {"reference_voxels": 3, "prediction_voxels": 2}
     places = [(case, region) for case in cases for region in REGIONS]
     return [
-        Row(**{"case": case, "region": region, **values, "dice": 0.1 + 0.01 * n, "protocol": protocol} | changes)
+        {"case": case, "region": region, **values, "dice": round(0.1 + 0.01 * n, 2), "protocol": "brats2020"} | changes
         for n, (case, region) in enumerate(places)
     ]
 
 
-def write(
-    folder: Path, rows: list[Row], editions: tuple[str, ...] = ("brats2020",), missing: tuple[str, ...] = ()
-) -> Path:
+def write(folder: Path, rows: Rows, editions: tuple[str, ...] = ("brats2020",), missing: tuple[str, ...] = ()) -> Path:
+    """Write a folder as `evaluate` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_cases_csv(folder / "cases.csv", rows)
-    summary = summarize(rows, missing=missing) if len({row.protocol for row in rows}) == 1 else {}
-    write_json(folder / "summary.json", summary | {"editions": list(editions)})
+    write_csv(folder / "cases.csv", [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
+    write_json(folder / "summary.json", {"protocol_title": "a title", "editions": editions, "missing": missing})
     return folder
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
-    rows = [replace(row, hd95_mm=math.inf, precision=math.nan) for row in rows_of(("b", "a"))]
+    rows = rows_of(("b", "a"), hd95_mm=math.inf, precision=math.nan)
     one = read_evaluation(write(tmp_path / "x", rows))
     assert (one.protocol, one.editions, one.regions, one.cases) == (
         "brats2020",
@@ -48,11 +49,13 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
         ("ET", "TC", "WT"),
         ("a", "b"),
     )
-    assert one.protocol_title.startswith("BraTS 2017-2021 portal")
+    assert (one.protocol_title, one.labels) == ("a title", ("NCR", "ED"))
     assert "dice" in one.metrics
     assert "reference_ml" not in one.metrics
-    # The file has b first: its ET, TC, WT are rows 0 to 2, those of a rows 5 to 7; single labels stay out.
-    assert one.columns["dice"] == pytest.approx(np.array([[0.15, 0.16, 0.17], [0.1, 0.11, 0.12]]))
+    # The file has b first: its ET, TC, WT are rows 0 to 2, those of a rows 5 to 7; labels come last.
+    assert one.columns["dice"] == pytest.approx(
+        np.array([[0.15, 0.16, 0.17, 0.18, 0.19], [0.1, 0.11, 0.12, 0.13, 0.14]])
+    )
     assert np.isinf(one.columns["hd95_mm"]).all()
     assert np.isnan(one.columns["precision"]).all()
 
@@ -77,9 +80,28 @@ def test_scores_are_of_the_regions_and_the_challenges_metrics(tmp_path: Path) ->
     assert (named.values == 0.25).all()
 
 
+def test_regions_and_labels_can_be_named(tmp_path: Path) -> None:
+    evaluations = [read_evaluation(write(tmp_path / name, rows_of())) for name in ("x", "y")]
+    scores = join_evaluations(evaluations, ["dice"], ["ED", "ET"])
+    assert scores.regions == ("ED", "ET")
+    assert scores.values[0, :, :, 0].tolist() == [[0.14, 0.1], [0.19, 0.15]]
+    assert scores.is_nothing_missed is not None
+    assert scores.is_nothing_missed.shape == (2, 2, 2)
+    with pytest.raises(UsageError, match=r"region 'NRC' is not in .*x; did you mean NCR\?"):
+        join_evaluations(evaluations, None, ["NRC"])
+    with pytest.raises(UsageError, match="region 'ET' is named twice"):
+        join_evaluations(evaluations, None, ["ET", "ET"])
+
+
+def test_a_label_that_some_cases_lack_is_left_out(tmp_path: Path) -> None:
+    rows = [row for row in rows_of() if (row["case"], row["region"]) != ("b", "NCR")]
+    one = read_evaluation(write(tmp_path / "x", rows))
+    assert (one.labels, one.columns["dice"].shape) == (("ED",), (2, 4))
+
+
 def test_both_empty_counts_as_nothing_missed_unless_the_prediction_was_missing(tmp_path: Path) -> None:
-    rows = [replace(row, reference_voxels=0, prediction_voxels=0) for row in rows_of(("a", "b", "c"))]
-    rows = [replace(row, prediction_voxels=5) if row.case == "c" else row for row in rows]
+    rows = rows_of(("a", "b", "c"), reference_voxels=0, prediction_voxels=0)
+    rows = [row | {"prediction_voxels": 5} if row["case"] == "c" else row for row in rows]
     folders = [write(tmp_path / "x", rows), write(tmp_path / "y", rows, missing=("b",))]
     scores = join_evaluations([read_evaluation(folder) for folder in folders])
     assert scores.is_nothing_missed is not None
@@ -187,7 +209,7 @@ def test_fewer_than_two_are_refused(tmp_path: Path) -> None:
     ids=["protocol", "edition", "cases", "reference"],
 )
 def test_what_cannot_be_compared_is_refused(
-    tmp_path: Path, rows: list[Row], editions: tuple[str, ...], message: str
+    tmp_path: Path, rows: Rows, editions: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(BratsSegError, match=message) as caught:
         joined(write(tmp_path / "x", rows_of()), write(tmp_path / "y", rows, editions))
@@ -206,9 +228,3 @@ def test_a_metric_that_one_lacks_is_refused(tmp_path: Path) -> None:
     joined(*folders)
     with pytest.raises(UsageError, match="metric 'iou' is not there"):
         joined(*folders, metrics=["iou"])
-
-
-def test_a_summary_is_what_json_says(tmp_path: Path) -> None:
-    folder = write(tmp_path / "x", rows_of(), missing=("a",))
-    assert json.loads((folder / "summary.json").read_text())["missing"] == ["a"]
-    assert read_evaluation(folder).without_prediction == ("a",)
