@@ -33,6 +33,8 @@ __all__ = ["PROTOCOL_NAMES", "command", "evaluate", "format_report"]
 PROTOCOL_NAMES = "plain|brats2020|brats2023|brats2024|instance"
 """For the help text, which must not wait for the evaluation to be imported."""
 
+_OVERLAP_TITLES = {"dice": "Dice", "lesionwise_dice": "lesion-wise Dice", "instance_dice": "Dice of instances"}
+
 _JOBS = default_jobs()
 
 
@@ -59,6 +61,10 @@ def evaluate(
         str | None,
         typer.Option("--nsd", metavar="MM,MM", help="Tolerances of further surface Dice, in supplement.csv."),
     ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option("--probabilities", metavar="DIR", help="Folder of <case>_<region>.nii.gz: adds calibration."),
+    ] = None,
     missing: Annotated[Missing, typer.Option("--missing", help="A case without a prediction.")] = Missing.ERROR,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -67,8 +73,9 @@ def evaluate(
 
     Writes cases.csv (a row per case and region), summary.json (mean, median, interval ... per region and metric),
     supplement.csv (accuracy, volume difference, further surface Dice), run.json, lesions.csv where the protocol counts
-    lesions and portal.csv in the challenge portal's form; prints a table. Regions are scored first, then the labels
-    that are no region (NCR, ED). Nothing is written if any pair cannot be compared; all reasons are listed at once.
+    lesions, portal.csv in the challenge portal's form and, of saved probabilities, calibration.csv and
+    precision_recall.csv; prints a table. Regions are scored first, then the labels that are no region (NCR, ED).
+    Nothing is written if any pair cannot be compared; all reasons are listed at once.
 
     \b
     Protocols (regions and task come from the edition):
@@ -93,6 +100,7 @@ def evaluate(
         edition=edition,
         select=partial(select_cases, wanted=cases),
         nsd_tolerances_mm=_tolerances(nsd),
+        probabilities=probabilities,
         jobs=jobs,
         missing=missing.value,
         overwrite=overwrite,
@@ -104,7 +112,7 @@ def evaluate(
         print(f"warning: not scored, no such reference: {', '.join(result.extra)}", file=sys.stderr)
     print(format_report(result))
     names = ", ".join(path.name for path in result.files)
-    print(f"\nWrote {names} to {out}; next, look at the worst cases: brats-seg export itksnap")
+    print(f"\nWrote {names} to {out}; next, compare models: brats-seg compare {out} OTHER")
 
 
 def _tolerances(text: str | None) -> tuple[float, ...]:
@@ -134,8 +142,9 @@ def format_report(result: Evaluation) -> str:
         *(["", _lesion_table(summary), "", "Whole regions:"] if is_lesionwise else [""]),
         _score_table(summary),
         *_remarks(summary),
+        *_calibration_lines(summary),
         "",
-        f"Worst cases by mean {summary['main_metrics'][0].replace('_', ' ')} of {', '.join(result.regions)}:",
+        f"Worst cases by mean {_OVERLAP_TITLES[summary['main_metrics'][0]]} of {', '.join(result.regions)}:",
         _worst_table(summary, result.regions),
     ]
     return "\n".join(parts)
@@ -157,6 +166,18 @@ def _lesion_table(summary: dict[str, Any]) -> str:
         rows.append([*row, *(round(of[name]["mean"] * of[name]["num"]) for name in ("num_tp", "num_fn", "num_fp"))])
     digits = (0, 3, 3, 3, 0, 2, 2, *[3] * len(others), 0, 0, 0)
     return format_table([*header, "found", "missed", "false"], rows, digits=digits)
+
+
+def _calibration_lines(summary: dict[str, Any]) -> list[str]:
+    """Return a table of how true the probabilities are, where they were given."""
+    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
+
+    if "calibration" not in summary:
+        return []
+    regions = summary["calibration"]["regions"]
+    rows = [[region, of["ece"], of["brier"], of["average_precision"]] for region, of in regions.items()]
+    table = format_table(["probabilities", "ECE", "Brier", "average precision"], rows)
+    return ["", table, *_paragraphs([f"({summary['calibration']['rules']})"])]
 
 
 def _metrics_of(summary: dict[str, Any]) -> set[str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, OutputError, all_findings
 from brats_seg.evaluation.pairs import (
+    Pair,
+    PairScores,
     Scoring,
     find_predictions,
     match_predictions,
@@ -21,6 +23,7 @@ from brats_seg.evaluation.pairs import (
     score_pairs,
 )
 from brats_seg.evaluation.portal import PORTAL_FILES, write_portal_csv
+from brats_seg.evaluation.probabilities import CALIBRATION_FILES, find_probabilities, write_calibration
 from brats_seg.evaluation.protocols import Protocol, get_protocol
 from brats_seg.evaluation.records import Row, write_cases_csv, write_lesions_csv, write_supplement_csv
 from brats_seg.evaluation.references import find_references, is_flat
@@ -54,6 +57,7 @@ def evaluate_folder(
     edition: str | None = None,
     select: Callable[[list[str]], list[str]] = list,
     nsd_tolerances_mm: Sequence[float] = (),
+    probabilities: Path | None = None,
     jobs: int = 1,
     missing: Missing = "error",
     overwrite: bool = False,
@@ -61,8 +65,8 @@ def evaluate_folder(
 ) -> Evaluation:
     """Score a folder of predictions; write the tables, `summary.json` and `run.json`.
 
-    Tables: `cases.csv`, `supplement.csv`, under a protocol that counts lesions `lesions.csv`, and the challenge
-    portal's own where there is one.
+    Tables: `cases.csv`, `supplement.csv`, under a protocol that counts lesions `lesions.csv`, the challenge portal's
+    own where there is one, and `calibration.csv` and `precision_recall.csv` of saved probabilities.
 
     Args:
         reference: a download, or a flat folder of `<case>.nii.gz`.
@@ -72,6 +76,7 @@ def evaluate_folder(
         edition: name of the edition of all cases, over what names and labels tell.
         select: picks the cases to be scored out of all names.
         nsd_tolerances_mm: tolerances of further surface Dice, in `supplement.csv`.
+        probabilities: a folder of `<case>_<region>.nii.gz`, for calibration and precision-recall curves.
         jobs: processes; the result is the same for any number.
         missing: whether a case without a prediction is an error or scored as the protocol's failure.
         overwrite: replace an evaluation that is there already.
@@ -95,18 +100,27 @@ def evaluate_folder(
     if gone and missing == "error":
         findings.insert(0, missing_predictions(prediction, gone, len(pairs), extra))
         pairs = [pair for pair in pairs if pair.prediction]
+    regions = editions[0].region_names
+    if probabilities is not None:
+        pairs = _with_probabilities(pairs, probabilities, regions)
     scoring = Scoring(rule.name, tuple(nsd_tolerances_mm), is_check_only=bool(findings))
     with _output_folder(out):
-        rows, problems = score_pairs(pairs, scoring, jobs=jobs, is_silent=is_silent)
-        if findings or problems:
-            raise DataError(all_findings(str(prediction), findings + problems))
-        regions = editions[0].region_names
-        summary = summarize(rows, regions=regions, missing=gone)
+        scores = score_pairs(pairs, scoring, jobs=jobs, is_silent=is_silent)
+        if findings or scores.findings:
+            raise DataError(all_findings(str(prediction), findings + scores.findings))
+        summary = summarize(scores.rows, regions=regions, missing=gone)
         summary |= {"editions": [one.name for one in editions], "rules": _rules_in_words(rule, editions)}
         summary |= {"extra_predictions": list(extra)}
-        places = {"reference": reference, "prediction": prediction, "images": None if is_flat(reference) else reference}
-        files = _write(out, rows, summary, regions, places)
-    return Evaluation(rows, summary, regions, extra, files)
+        places = {"reference": reference, "prediction": prediction, "probabilities": probabilities}
+        places |= {"images": None if is_flat(reference) else reference}
+        files = _write(out, scores, summary, regions, places)
+    return Evaluation(scores.rows, summary, regions, extra, files)
+
+
+def _with_probabilities(pairs: Sequence[Pair], folder: Path, regions: Sequence[str]) -> list[Pair]:
+    """Return the pairs with the files of their probabilities; those without a prediction need none."""
+    files = find_probabilities(folder, [pair.reference.case for pair in pairs if pair.prediction], regions)
+    return [replace(pair, probabilities=files.get(pair.reference.case, {})) for pair in pairs]
 
 
 def _rules_in_words(protocol: Protocol, editions: Sequence[Edition]) -> list[str]:
@@ -154,15 +168,18 @@ def _runs_behind(prediction: Path | None) -> list[str]:
 
 
 def _write(
-    out: Path, rows: list[Row], summary: dict[str, Any], regions: Sequence[str], places: dict[str, Path | None]
+    out: Path, scores: PairScores, summary: dict[str, Any], regions: Sequence[str], places: dict[str, Path | None]
 ) -> tuple[Path, ...]:
     """Write everything, `cases.csv` last: its presence says that the evaluation is complete."""
     names = ("cases.csv", "supplement.csv", "lesions.csv", "summary.json", "run.json")
     cases, supplement, lesions, summary_file, run = (out / name for name in names)
-    for path in (cases, supplement, lesions, *(out / name for name in PORTAL_FILES)):
+    for path in (cases, supplement, lesions, *(out / name for name in (*PORTAL_FILES, *CALIBRATION_FILES))):
         path.unlink(missing_ok=True)  # of the evaluation that this one replaces
     folders = {name: None if place is None else str(place.resolve()) for name, place in places.items()}
-    protocol = get_protocol(summary["protocol"])
+    rows, protocol = scores.rows, get_protocol(summary["protocol"])
+    curves: tuple[Path, ...] = ()
+    if scores.levels is not None:
+        curves, summary["calibration"] = write_calibration(out, scores.levels, regions)
     write_json(summary_file, summary)
     portal = write_portal_csv(out, rows, regions)
     write_supplement_csv(supplement, rows)
@@ -170,4 +187,4 @@ def _write(
         write_lesions_csv(lesions, rows)
     write_json(run, provenance(protocol=protocol.name, **folders, runs=_runs_behind(places["prediction"])))
     write_cases_csv(cases, rows)
-    return (cases, summary_file, *portal, supplement, *[lesions] * bool(protocol.matching), run)
+    return (cases, summary_file, *portal, supplement, *[lesions] * bool(protocol.matching), *curves, run)

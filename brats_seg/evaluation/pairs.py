@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from brats_seg.data.nifti import read_label_map, same_geometry
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError
+from brats_seg.evaluation.calibration import sum_counts
 from brats_seg.evaluation.evaluate import evaluate_case
 from brats_seg.evaluation.overlap import labels_in
+from brats_seg.evaluation.probabilities import count_case
 from brats_seg.evaluation.records import Row
 from brats_seg.evaluation.references import Reference, label_maps_in, names_of
 
-__all__ = ["Pair", "Scoring", "find_predictions", "match_predictions", "missing_predictions", "score_pairs"]
+__all__ = [
+    "Pair",
+    "PairScores",
+    "Scoring",
+    "find_predictions",
+    "match_predictions",
+    "missing_predictions",
+    "score_pairs",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,19 @@ class Pair:
 
     reference: Reference
     prediction: Path | None
+    probabilities: Mapping[str, Path] = field(default_factory=dict)
+    """Region -> file of the probabilities behind the prediction, where those are to be looked at, too."""
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """What came of a pair."""
+
+    rows: list[Row]
+    findings: list[str]
+    """What is wrong with it, in words; then there are no records."""
+    levels: NDArray[np.int64] | None = None
+    """(region, 2, 256) voxels by probability and reference, see `calibration`."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +64,25 @@ class Scoring:
     """Only look whether pairs can be compared, and score nothing."""
 
 
-def score_pairs(
-    pairs: Sequence[Pair], scoring: Scoring, *, jobs: int = 1, is_silent: bool = True
-) -> tuple[list[Row], list[str]]:
-    """Return the records of all pairs in their order, and what is wrong with any of them, in words.
+def score_pairs(pairs: Sequence[Pair], scoring: Scoring, *, jobs: int = 1, is_silent: bool = True) -> PairScores:
+    """Return the records of all pairs in their order, their levels summed, and what is wrong with any of them.
 
-    `jobs` processes share the pairs; neither result depends on their number.
+    `jobs` processes share the pairs; the result does not depend on their number.
     """
     from tqdm import tqdm  # noqa: PLC0415 (only work needs it, not an import of this module)
 
     work = partial(_score_pair, scoring=scoring)
     with tqdm(total=len(pairs), desc="evaluate", disable=is_silent, unit="case") as bar:
         results = map_in_processes(work, pairs, jobs=jobs, progress=bar.update)
-    rows = [row for its_rows, _ in results for row in its_rows]
-    return rows, [finding for _, findings in results for finding in findings]
+    levels = [one.levels for one in results if one.levels is not None]
+    return PairScores(
+        [row for one in results for row in one.rows],
+        [finding for one in results for finding in one.findings],
+        sum_counts(levels) if levels else None,
+    )
 
 
-def _score_pair(pair: Pair, *, scoring: Scoring) -> tuple[list[Row], list[str]]:
+def _score_pair(pair: Pair, *, scoring: Scoring) -> PairScores:
     """Return a pair's records, or what is wrong with it; runs in a process of its own."""
     case, edition = pair.reference.case, get_edition(pair.reference.edition)
     files = {"reference": pair.reference.path} | ({"prediction": pair.prediction} if pair.prediction else {})
@@ -72,18 +100,15 @@ def _score_pair(pair: Pair, *, scoring: Scoring) -> tuple[list[Row], list[str]]:
         both = f": reference {_affine(headers[0])}, prediction {_affine(headers[1])}" if "affine" in difference else ""
         remedy = "write predictions on the reference's grid, with its header"
         findings.append(f"case {case}: prediction {pair.prediction}: {difference}{both}; {remedy}")
+    levels = None
+    if pair.probabilities and not findings:
+        levels, findings = count_case(case, maps[0], headers[0], edition, pair.probabilities)
     if findings or scoring.is_check_only:
-        return [], findings
-    prediction = maps[1] if pair.prediction else None
-    return evaluate_case(
-        case,
-        maps[0],
-        prediction,
-        edition,
-        scoring.protocol,
-        headers[0].spacing_mm,
-        nsd_tolerances_mm=scoring.nsd_tolerances_mm,
-    ), []
+        return PairScores([], findings)
+    prediction, tolerances = maps[1] if pair.prediction else None, scoring.nsd_tolerances_mm
+    spacing_mm, protocol = headers[0].spacing_mm, scoring.protocol
+    rows = evaluate_case(case, maps[0], prediction, edition, protocol, spacing_mm, nsd_tolerances_mm=tolerances)
+    return PairScores(rows, [], levels)
 
 
 def _affine(header: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from brats_seg.evaluation.protocols import PROTOCOLS
-from brats_seg.evaluation.records import Row, write_csv
+from brats_seg.evaluation.records import Row
 from brats_seg.evaluation.summary import statistics_of
+from brats_seg.files import write_csv
 
 __all__ = ["PORTAL_FILES", "write_portal_csv"]
 

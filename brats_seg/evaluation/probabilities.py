@@ -36,13 +36,24 @@ from brats_seg.evaluation.calibration import (
 from brats_seg.evaluation.overlap import mask_of_labels
 from brats_seg.files import write_csv
 
-__all__ = ["RULES", "count_case", "find_probabilities", "read_levels", "read_probabilities", "write_calibration"]
+__all__ = [
+    "CALIBRATION_FILES",
+    "RULES",
+    "count_case",
+    "find_probabilities",
+    "read_levels",
+    "read_probabilities",
+    "write_calibration",
+]
 
 RULES = (
     "voxels of all cases pooled, those where probability (in steps of 1/255) and reference are both 0 left out; "
     f"ECE over {NUM_BINS} bins of equal width; average precision as a step sum over thresholds from 1/255"
 )
 """How the numbers are made, in words, as `summary.json` holds them."""
+
+CALIBRATION_FILES = ("calibration.csv", "precision_recall.csv")
+"""Names of the tables that are written."""
 
 _REMEDY = "`brats-seg predict --save-probabilities` writes them to PREDICTION/probabilities"
 
@@ -156,7 +167,7 @@ def write_calibration(
 
     `counts` are (region, 2, 256), pooled over cases. A region has 15 rows in the first file, 255 in the second.
     """
-    curve, recall = out / "calibration.csv", out / "precision_recall.csv"
+    curve, recall = (out / name for name in CALIBRATION_FILES)
     header = ["region", "bin", "from", "to", "mean_probability", "observed_share", "count"]
     write_csv(curve, [header, *_reliability_lines(counts, regions)])
     write_csv(recall, [["region", "threshold", "precision", "recall"], *_recall_lines(counts, regions)])

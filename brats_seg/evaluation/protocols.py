@@ -149,7 +149,9 @@ class Protocol:
     columns: tuple[str, ...] = ()
     """Columns of `cases.csv` beyond those of every protocol."""
     main_metrics: tuple[str, str] = ("dice", "hd95_mm")
-    """What the challenge ranks by, or what stands for it: an overlap, which decides the worst cases, and a distance."""
+    """An overlap, which decides the worst cases, and a distance: what a reader looks at first."""
+    ranked_by: tuple[str, ...] = ("dice", "hd95_mm")
+    """Metrics that the challenge ranked by (2025: instance Dice alone; HD95 and NSD were only reported)."""
     portal: Literal["2020", "lesion-wise"] | None = None
     """The form of the challenge portal's own table, where there is one."""
 
@@ -246,6 +248,7 @@ _ROWS = (
         tasks=_TASKS_2023,
         columns=_LESION_COLUMNS,
         main_metrics=("lesionwise_dice", "lesionwise_hd95_mm"),
+        ranked_by=("lesionwise_dice", "lesionwise_hd95_mm"),
         portal="lesion-wise",
     ),
     Protocol(
@@ -265,6 +268,7 @@ _ROWS = (
         nsd_epsilon=1e-8,
         columns=(*_LESION_COLUMNS, "lesionwise_nsd_0_5mm", "lesionwise_nsd_1mm"),
         main_metrics=("lesionwise_dice", "lesionwise_hd95_mm"),
+        ranked_by=("lesionwise_dice", "lesionwise_hd95_mm"),
         portal="lesion-wise",
     ),
     Protocol(
@@ -282,6 +286,7 @@ _ROWS = (
         nsd_tolerances_mm=(0.5,),  # the package's own for the whole region
         columns=("num_tp", "num_fp", "num_fn", "f1", "instance_dice", "instance_nsd", "instance_hd95_mm"),
         main_metrics=("instance_dice", "instance_hd95_mm"),
+        ranked_by=("instance_dice",),
     ),
     Protocol(
         name="plain",

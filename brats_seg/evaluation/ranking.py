@@ -14,7 +14,7 @@ rank behind one that invents a lesion (protocol plain: Dice nan against Dice 0).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_seg.errors import DataError, UsageError, did_you_mean
+from brats_seg.evaluation.protocols import PROTOCOLS
 
 __all__ = [
-    "DEFAULT_METRICS",
     "Metric",
     "Ranking",
     "Scores",
@@ -40,15 +40,6 @@ NUM_RESAMPLES = 10_000
 
 _RESAMPLES_AT_ONCE = 500
 """Bootstrap samples held in memory together."""
-
-DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
-    "brats2020": ("dice", "hd95_mm"),
-    "brats2023": ("lesionwise_dice", "lesionwise_hd95_mm"),
-    "brats2024": ("lesionwise_dice", "lesionwise_hd95_mm"),
-    "instance": ("instance_dice",),
-    "plain": ("dice", "hd95_mm"),
-}
-"""Protocol -> the metrics that its challenge ranked by (2025: lesion-wise Dice alone, HD95 and NSD only reported)."""
 
 _IS_HIGHER_BETTER = {
     "dice": True,
@@ -178,9 +169,9 @@ def default_metrics(protocol: str) -> tuple[str, ...]:
     Raises:
         UsageError: there are none for this protocol.
     """
-    if protocol not in DEFAULT_METRICS:
+    if protocol not in PROTOCOLS:
         raise UsageError(f"protocol {protocol!r} has no metrics to rank by; name them with --metrics")
-    return DEFAULT_METRICS[protocol]
+    return PROTOCOLS[protocol].ranked_by
 
 
 def rank_models(scores: Scores, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Ranking:

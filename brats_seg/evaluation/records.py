@@ -6,18 +6,15 @@ line a lesion, where a protocol counts them.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from brats_seg.evaluation.lesionwise import LesionScore
 from brats_seg.evaluation.protocols import PROTOCOLS
 from brats_seg.evaluation.scoring import nsd_column
-from brats_seg.files import write_text
+from brats_seg.files import write_csv
 
 __all__ = [
     "COLUMNS",
@@ -25,7 +22,6 @@ __all__ = [
     "columns_of",
     "supplement_of",
     "write_cases_csv",
-    "write_csv",
     "write_lesions_csv",
     "write_supplement_csv",
 ]
@@ -123,11 +119,3 @@ def write_lesions_csv(path: Path, rows: Sequence[Row]) -> None:
         for number, one in enumerate(row.lesions, 1)
     )
     write_csv(path, [["case", "region", "lesion", *_LESION, *tolerances], *lines])
-
-
-def write_csv(path: Path, lines: Iterable[Sequence[Any]]) -> None:
-    """Write a table, complete or not at all; floats in full precision, `inf` and `nan` in words."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([repr(float(x)) if isinstance(x, float) else x for x in line] for line in lines)
-    write_text(path, text.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from brats_seg.cli import run
-from brats_seg.data.nifti import header_for, write_label_map
+from brats_seg.data.nifti import header_for, write_label_map, write_volume
 
 SHAPE = (6, 7, 8)
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -130,7 +131,7 @@ def test_lesions_have_a_table_of_their_own(words: list[str], capsys: pytest.Capt
     # ET: one lesion, found half; in the second case there is none, and nothing to average.
     assert lines[table + 2].split()[:2] == ["ET", "0.500"]
     assert lines[table + 2].split()[-3:] == ["1", "0", "0"]
-    assert any(line.startswith("Worst cases by mean instance dice of ET, TC, WT") for line in lines)
+    assert any(line.startswith("Worst cases by mean Dice of instances of ET, TC, WT") for line in lines)
     assert all(len(line) <= 100 for line in lines[:-1])
 
 
@@ -160,3 +161,25 @@ def test_help_names_every_protocol() -> None:
     from brats_seg.evaluation import PROTOCOLS
 
     assert set(PROTOCOL_NAMES.split("|")) == set(PROTOCOLS)
+
+
+def test_probabilities_add_calibration(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(words[-1]).parent / "probabilities"
+    folder.mkdir()
+    for case, regions in (("BraTS20_Training_001", (4, 1, 2)), ("BraTS20_Training_002", (2, 1))):
+        for number, region in enumerate(("ET", "TC", "WT")):
+            volume = np.zeros(SHAPE, np.uint8)
+            volume[2, 2 : 2 + min(number + 1, len(regions)), 2:4] = 255
+            header = header_for(SHAPE, (1.0, 1.0, 1.0), AFFINE, np.uint8)
+            write_volume(folder / f"{case}_{region}.nii.gz", volume, header, slope=1 / 255)
+    assert run([*words, "--probabilities", str(folder)]) == 0
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if line.startswith("probabilities")]
+    assert table == ["probabilities    ECE  Brier  average precision"]
+    assert {"calibration.csv", "precision_recall.csv"} <= {path.name for path in Path(words[-1]).iterdir()}
+    summary = json.loads((Path(words[-1]) / "summary.json").read_text())
+    wt = summary["calibration"]["regions"]["WT"]  # exactly the reference's voxels, and no other
+    assert (wt["ece"], wt["brier"], wt["average_precision"]) == (0, 0, 1)
+    (folder / "BraTS20_Training_002_TC.nii.gz").unlink()
+    assert run([*words, "--overwrite", "--probabilities", str(folder)]) == 2
+    assert "case BraTS20_Training_002: no probabilities of TC" in capsys.readouterr().err

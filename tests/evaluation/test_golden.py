@@ -38,9 +38,9 @@ def score(golden: Path, name: str, protocol: str) -> Scored:
         Pair(Reference(str(number), "brats2021", golden.parent / pair["reference"]), golden.parent / pair["prediction"])
         for number, pair in enumerate(pairs)
     ]
-    rows, findings = score_pairs(files, Scoring(protocol))
-    assert findings == []
-    ours = {(row.case, row.region): row for row in rows}
+    scores = score_pairs(files, Scoring(protocol))
+    assert scores.findings == []
+    ours = {(row.case, row.region): row for row in scores.rows}
     found = [
         (expected | pair.get("corrected", {}).get(region, {}), ours[str(number), region])
         for number, pair in enumerate(pairs)
