@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_seg.commands.options import OverwriteOption, QuietOption, command_from
+from brats_seg.commands.options import EditionOption, OverwriteOption, QuietOption, command_from
 from brats_seg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def compare(
         str | None,
         typer.Option("--regions", metavar="NAME,NAME", help="Regions or single labels, not the edition's regions."),
     ] = None,
+    edition: EditionOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -51,6 +52,7 @@ def compare(
     Examples:
       brats-seg compare evaluation_unet evaluation_swin
       brats-seg compare evaluation_* --metrics dice,nsd_1mm --out comparison
+      brats-seg compare runs/a/validation runs/b/validation --edition brats2020
     """
     from brats_seg.evaluation.comparison import (  # noqa: PLC0415 (keeps --help fast)
         check_output,
@@ -61,7 +63,7 @@ def compare(
     columns, parts = _names(metrics, "--metrics", "dice,hd95_mm"), _names(regions, "--regions", "ET,NCR")
     if out is not None:
         check_output(out, folders, overwrite=overwrite)
-    comparison = compare_evaluations(folders, columns, parts)
+    comparison = compare_evaluations(folders, metrics=columns, regions=parts, edition=edition)
     files = () if out is None else write_comparison(out, comparison)
     if quiet:
         return

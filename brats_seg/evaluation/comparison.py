@@ -52,7 +52,11 @@ class Comparison:
 
 
 def compare_evaluations(
-    folders: Sequence[Path], metrics: Sequence[str] | None = None, regions: Sequence[str] | None = None
+    folders: Sequence[Path],
+    *,
+    metrics: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+    edition: str | None = None,
 ) -> Comparison:
     """Return the comparison of evaluation folders; the same for any order of them.
 
@@ -60,12 +64,13 @@ def compare_evaluations(
         folders: two or more, written by `evaluate`.
         metrics: columns of `cases.csv` to rank by; None = those of the protocol's challenge.
         regions: regions or single labels to rank by; None = the edition's regions.
+        edition: of all of them, over what their summaries tell.
 
     Raises:
         DataError: a folder cannot be read, or they cannot be compared.
         UsageError: fewer than two folders, one twice, or a metric or region that is not there.
     """
-    evaluations = tuple(read_evaluation(folder) for folder in folders)
+    evaluations = tuple(read_evaluation(folder, edition) for folder in folders)
     scores = join_evaluations(evaluations, metrics, regions)
     ranking = rank_models(scores, seed=_SEED)
     return Comparison(

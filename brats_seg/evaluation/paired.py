@@ -208,8 +208,8 @@ def compare_ranks(scores: Scores, ranking: Ranking) -> list[RankTest]:
     """Return the permutation test of each pair of models, the better placed first, pairs in that order.
 
     The ranks of two models are swapped at random in each case; p is the probability that their mean ranks then differ
-    at least as much as they do. The challenge tests so since 2017 (PermRanker). What is published does not settle the
-    details: all swaps instead of 100,000 random ones, two sides and Holm's correction over the pairs are ours.
+    at least as much as they do. The challenge tests pairs by permutation since 2017 (PermRanker), but the details that
+    could be found leave room: counting all swaps rather than random ones, two sides and Holm's correction are ours.
     """
     order = order_of_models(scores, ranking)
     sums = ranking.case_sums

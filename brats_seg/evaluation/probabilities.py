@@ -1,7 +1,8 @@
 """A folder of saved probabilities, `<case>_<region>.nii.gz`, to calibration tables.
 
-How an evaluation of many cases uses it: once, before the work, `find_probabilities` (all missing files at once); in
-the process that has a case's reference in hand, `count_case`; once, at the end, `write_calibration`:
+How an evaluation of many cases uses it: once, before the work, `find_probabilities` for the cases that have a
+prediction (all missing files at once); in the process that has a case's reference in hand, `count_case`; once, at the
+end, `write_calibration`:
 
     files = find_probabilities(folder, cases, edition.region_names)
     counts, findings = count_case(case, reference, header, edition, files[case])     # in a worker process
@@ -111,12 +112,14 @@ def count_case(
         reference: uint8 label map (K, J, I) with the edition's labels.
         header: the reference's.
         edition: tells the regions.
-        files: region -> file, all of the edition's.
+        files: region -> file, one for each of the edition's.
 
     Returns:
         The counts, or None where anything is wrong; all findings of the case.
     """
     counts, findings = [], []
+    if len(files) < len(edition.regions):
+        return None, [_missing(case, files, edition.region_names)]
     for region, labels in edition.regions.items():
         path = files[region]
         try:
@@ -149,9 +152,6 @@ def read_probabilities(
     findings: list[str] = []
     for case, reference, header in references:
         files = _files_of_case(folder, case, edition.region_names)
-        if len(files) < len(edition.regions):
-            findings.append(_missing(case, files, edition.region_names))
-            continue
         counts, problems = count_case(case, reference, header, edition, files)
         findings += problems
         all_counts += [] if counts is None else [counts]

@@ -8,10 +8,10 @@ edition, set of cases, or reference.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +49,19 @@ class SavedEvaluation:
     """Metric, or `reference_voxels`, `prediction_voxels` -> (case, region or label), regions first."""
 
 
-def read_evaluation(folder: Path) -> SavedEvaluation:
+def read_evaluation(folder: Path, edition: str | None = None) -> SavedEvaluation:
     """Return what `evaluate` wrote to a folder.
+
+    Args:
+        folder: with `cases.csv` and `summary.json`.
+        edition: name of the edition, over what the summary tells; with it no summary is needed, as in the `validation`
+            folder of a run.
 
     Raises:
         DataError: a file is not there or malformed (file, line and column are named), or a case lacks a region.
     """
-    summary = _read_summary(folder)
-    editions = tuple(sorted(summary["editions"]))
-    regions = get_edition(editions[0]).region_names
+    summary = _read_summary(folder, edition)
+    regions = get_edition(summary.editions[0]).region_names
     path = folder / "cases.csv"
     header, lines = _read_table(path)
     names = [name for name in header if is_metric(name) or name in _VOXELS]
@@ -73,12 +77,12 @@ def read_evaluation(folder: Path) -> SavedEvaluation:
     return SavedEvaluation(
         folder=folder,
         protocol=protocol,
-        protocol_title=str(summary.get("protocol_title", "")),
-        editions=editions,
+        protocol_title=summary.protocol_title,
+        editions=summary.editions,
         regions=regions,
         labels=labels,
         cases=cases,
-        without_prediction=tuple(summary.get("missing", ())),
+        without_prediction=summary.without_prediction,
         metrics=tuple(name for name in names if name not in _VOXELS),
         columns={name: table[..., column] for column, name in enumerate(names)},
     )
@@ -147,22 +151,36 @@ def names_of_folders(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_summary(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Summary:
+    """What a folder's `summary.json` says beside its numbers."""
+
+    editions: tuple[str, ...]
+    protocol_title: str = ""
+    without_prediction: tuple[str, ...] = ()
+
+
+def _read_summary(folder: Path, edition: str | None) -> _Summary:
     if not (folder / "cases.csv").is_file():
         found = "it has no cases.csv" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {found}; expected a folder written by `brats-seg evaluate ... --out {folder}`")
     path = folder / "summary.json"
     if not path.is_file():
-        raise DataError(f"{path}: not there, and it tells the edition; {_REMEDY}")
+        if edition is None:
+            raise DataError(f"{path}: not there, and it tells the edition; name one with --edition, or {_REMEDY}")
+        return _Summary((get_edition(edition).name,))
     try:
-        summary = read_json(path)
-        editions = [str(name) for name in summary["editions"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = read_json(path)
+        editions = tuple(sorted(str(name) for name in content["editions"]))
+        missing = tuple(str(name) for name in content.get("missing", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no summary that names its editions ({error!r}); {_REMEDY}") from error
+    if edition is not None:
+        editions = (get_edition(edition).name,)
     unknown = [name for name in editions if name not in EDITIONS]
     if unknown or not editions:
-        raise DataError(f"{path}: editions {editions}, expected one or more of {', '.join(EDITIONS)}; {_REMEDY}")
-    return dict(summary)
+        raise DataError(f"{path}: editions {list(editions)}, expected one or more of {', '.join(EDITIONS)}; {_REMEDY}")
+    return _Summary(editions, str(content.get("protocol_title", "")), missing)
 
 
 def _read_table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -209,11 +227,15 @@ def _read_rows(
 
 def _number(text: str, column: str, line: int, path: Path) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise DataError(
-            f"{path}: line {line}, column {column}: {text!r}, expected a number, inf or nan; {_REMEDY}"
-        ) from None
+        value, is_bad = math.nan, True
+    else:
+        is_bad = column in _VOXELS and not value.is_integer()  # neither are nan and inf
+    if is_bad:
+        expected = "a whole number" if column in _VOXELS else "a number, inf or nan"
+        raise DataError(f"{path}: line {line}, column {column}: {text!r}, expected {expected}; {_REMEDY}")
+    return value
 
 
 def _require_alike(evaluations: Sequence[SavedEvaluation], names: Sequence[str]) -> None:

@@ -130,6 +130,13 @@ def test_metrics_can_be_named(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "--metrics ',' names none" in capsys.readouterr().err
 
 
+def test_edition_can_be_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words(data), "--edition", "brats2018"]) == 0
+    assert "edition brats2018, regions ET, TC, WT" in capsys.readouterr().out
+    assert run([*words(data), "--edition", "brats2024-men-rt"]) == 2
+    assert f"case {CASES[0]} has no row of region GTV (3 such rows missing; expected GTV)" in capsys.readouterr().err
+
+
 def test_regions_can_be_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*words(data), "--regions", "ED, WT"]) == 0
     assert "regions ED, WT; ranked by" in capsys.readouterr().out

@@ -173,6 +173,12 @@ def test_another_affine_is_another_grid(folder: Path) -> None:
     assert "affine" in findings[0]
 
 
+def test_a_case_without_all_regions_is_a_finding(folder: Path) -> None:
+    counts, findings = count_case("a", reference(), HEADER, EDITION, {"ET": folder / "a_ET.nii.gz"})
+    assert counts is None
+    assert findings[0].startswith("case a: no probabilities of TC, WT (expected a_TC.nii.gz)")
+
+
 def test_no_case_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="no counts to pool"):
         read_probabilities(folder, [], EDITION)

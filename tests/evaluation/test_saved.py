@@ -124,6 +124,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
     ("change", "message"),
     [
         (lambda text: text.replace("0.11,", "bad,", 1), "cases.csv: line 3, column dice: 'bad', expected a number"),
+        (lambda text: text.replace("3,2,", "nan,2,", 1), "line 2, column reference_voxels: 'nan', expected a whole"),
         (lambda text: text.replace("0.25,3", "3", 1), "cases.csv: line 2: 14 values, expected 15"),
         (lambda text: text + text.splitlines()[1] + "\n", "line 12: case a, region ET comes twice"),
         (lambda text: text.replace("b,TC", "b,TX"), r"case b has no row of region TC \(1 such rows missing"),
@@ -134,7 +135,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
         (lambda text: text.replace("brats2020", "plain", 1), r"rows of several protocols \(brats2020, plain\)"),
         (lambda text: text.replace("a,ET", '"a,ET', 1), "no table in UTF-8"),
     ],
-    ids=["number", "short", "twice", "gap", "column", "columns", "no rows", "empty", "protocols", "quotes"],
+    ids=["number", "voxels", "short", "twice", "gap", "column", "columns", "no rows", "empty", "protocols", "quotes"],
 )
 def test_a_malformed_table_is_refused_by_place(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
     folder = write(tmp_path / "x", rows_of())
@@ -159,6 +160,7 @@ def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
         ("[]", "no summary that names its editions"),
         ('{"editions": []}', r"editions \[\], expected one or more of"),
         ('{"editions": ["brats1999"]}', r"editions \['brats1999'\], expected one or more of brats2017"),
+        ('{"editions": ["brats2020"], "missing": 5}', "no summary that names its editions"),
         (None, "summary.json: not there, and it tells the edition"),
     ],
 )
@@ -169,6 +171,16 @@ def test_a_summary_that_tells_no_edition_is_refused(tmp_path: Path, text: str | 
         (folder / "summary.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_evaluation(folder)
+
+
+def test_an_edition_that_is_named_needs_no_summary(tmp_path: Path) -> None:
+    folder = write(tmp_path / "x", rows_of())
+    assert read_evaluation(folder, "brats2021").editions == ("brats2021",)
+    (folder / "summary.json").unlink()
+    one = read_evaluation(folder, "brats2020")
+    assert (one.editions, one.regions, one.without_prediction) == (("brats2020",), ("ET", "TC", "WT"), ())
+    with pytest.raises(UsageError, match="edition 'brats20' is unknown"):
+        read_evaluation(folder, "brats20")
 
 
 def test_what_is_no_evaluation_is_refused(tmp_path: Path) -> None:
