@@ -234,8 +234,93 @@ def test_dry_run_measures_and_writes_nothing(
     assert run(loud) == 0
     out = capsys.readouterr().out
     assert "s a step" in out
+    assert "of it augmentation" in out
+    assert "MB a second from the store" in out
+    assert "memory: " in out
+    assert "an epoch (every case once, 2 steps)" in out
+    assert "of cases on disk, memory-mapped" in out
     assert "nothing was written" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_of_a_batch_give_the_gradient_of_their_mean_loss(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    gradients = []
+    for parts in (1, 2):
+        learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, f"train.accumulate={parts}")
+        learner.loss = torch.nn.BCEWithLogitsLoss()  # a mean over voxels: equal parts give the whole's gradient
+        learner._step(1, learner.reader.read(1, 2))
+        gradients.append([p.grad.clone() for p in learner.network.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 5
+    for whole, in_parts in zip(*gradients, strict=True):
+        assert torch.allclose(whole, in_parts, atol=1e-6)
+
+
+def test_compiled_network_keeps_the_names_of_its_weights(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module, **_: Any) -> None:
+            super().__init__()
+            self._orig_mod = network  # what torch.compile does: every name would gain this prefix
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            calls.append(image.shape)
+            result: torch.Tensor = self._orig_mod(image)
+            return result
+
+    plain, _ = trainer(tiny_recipe, phantom_store, tmp_path, "train.steps=1")
+    monkeypatch.setattr(torch, "compile", Compiled)
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, "train.steps=1", "train.compile=true")
+    plain.run()
+    bytes_of_plain = (tmp_path / WEIGHTS[1]).read_bytes()
+    learner.run()
+    assert len(calls) == 1
+    assert (tmp_path / WEIGHTS[1]).read_bytes() == bytes_of_plain
+
+
+def test_out_of_memory_is_one_line_that_says_what_to_try(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(learner, "_logits", fail)
+    expected = (
+        r"out of memory: 2 patches of 16 x 24 x 16, fp32, on cpu \(.*\); try train\.accumulate=2 .*, "
+        r"or train\.batch=1, or train\.patch=\[16, 16, 16\] \(CUDA out of memory. Tried to allocate 20.00 GiB\)"
+    )
+    with pytest.raises(WorkError, match=expected):
+        learner.run()
+    with pytest.raises(WorkError, match="out of memory"):
+        learner.rehearse()
+
+
+def test_other_errors_of_the_device_are_not_called_out_of_memory(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("an illegal instruction was encountered")
+
+    monkeypatch.setattr(learner, "_logits", fail)
+    with pytest.raises(RuntimeError, match="illegal instruction"):
+        learner.run()
+
+
+@pytest.mark.parametrize("where", ["disk", "ram"])
+def test_place_of_the_cases_does_not_change_the_weights(
+    where: str, tiny_run: Path, tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, f"train.store_device={where}")
+    learner.run()
+    assert (tmp_path / WEIGHTS[1]).read_bytes() == (tiny_run / WEIGHTS[1]).read_bytes()
 
 
 def test_loss_that_is_not_finite_names_step_cases_and_what_to_try(
