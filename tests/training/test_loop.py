@@ -53,12 +53,15 @@ def metrics_of(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
 
 
-def trainer(recipe: Path, store: Path, folder: Path, *overrides: str) -> tuple[Trainer, Silent]:
+def trainer(
+    recipe: Path, store: Path, folder: Path, *overrides: str, device: str = "cpu", precision: str = "fp32"
+) -> tuple[Trainer, Silent]:
     config = load_config(str(recipe), [f"data.store={store}", *overrides])
     opened = open_store(store)
     training, validation = divide(opened, folds_of_store(opened, config.data), 0)
     watcher = Silent()
-    return Trainer(config, opened, training, validation, folder, choose_compute("cpu", "fp32", 1), watcher), watcher
+    compute = choose_compute(device, precision, 1)
+    return Trainer(config, opened, training, validation, folder, compute, watcher), watcher
 
 
 def test_run_folder_holds_everything_that_prediction_and_a_repeat_need(tiny_run: Path) -> None:
@@ -389,3 +392,51 @@ def test_validation_label_maps_lie_on_the_original_grid(tiny_run: Path, phantom_
     assert label_map.shape == case.shape
     assert set(np.unique(label_map)) <= {0, 1, 2, 4}
     assert header.raw[252:328] == case.header_bytes[252:328]  # qform, sform and their codes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("where", ["disk", "device"])
+def test_step_on_a_gpu_never_waits_for_it(
+    precision: str, where: str, tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    settings = ["train.compile=false", f"train.store_device={where}", "train.augmentation.rotation=0.5"]
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, *settings, device="cuda", precision=precision)
+    for step, samples in learner._batches(1):
+        torch.cuda.set_sync_debug_mode("default" if step == 1 else "error")  # the first step builds what others use
+        try:
+            learner._step(step, samples)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(torch.stack(learner._interval.losses)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_gpu_run_trains_validates_and_resumes(
+    precision: str, tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "train.device=cuda",
+        f"train.precision={precision}",
+        "train.compile=false",
+        "train.augmentation.blur=0.5",
+    ]
+    assert run([*words(tiny_recipe, phantom_store, tmp_path / "run"), *settings]) == 0
+    assert (tmp_path / "run" / "validation" / "cases.csv").is_file()
+    loud = [word for word in words(tiny_recipe, phantom_store, tmp_path / "run", "--resume") if word != "--quiet"]
+    assert run([*loud, *settings]) == 0
+    assert "finished already at step 6" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_gpu_that_is_too_small_is_one_line(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
+    settings = ["train.patch=[96, 96, 96]", "train.compile=false"]
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, *settings, device="cuda")
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        with pytest.raises(WorkError, match=r"out of memory: 2 patches of 96 x 96 x 96, .* GiB free\); try "):
+            learner.run()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
