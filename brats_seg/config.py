@@ -43,6 +43,8 @@ _DYNUNET_ARGUMENTS: dict[str, Any] = {
     "filters": [32, 64, 128, 256, 320, 320],
     "norm_name": ["instance", {"affine": True}],
     "act_name": ["leakyrelu", {"negative_slope": 0.01, "inplace": True}],
+    "deep_supervision": True,
+    "deep_supr_num": 3,
 }
 
 
@@ -67,10 +69,12 @@ class NetworkConfig(_Model):
     """Which network. Input and output channels come from the store's edition, never from here."""
 
     name: str = "dynunet"
-    """Row of the registry in `networks/build.py`."""
+    """Row of the registry in `networks/build.py`: dynunet, segresnet, segresnet_ds, swinunetr, unet."""
     stem: int = Field(1, ge=1, le=4)
     """Edge of the space-to-depth block before (depth-to-space behind) the network; 1 = none, 2 = five times faster."""
-    arguments: dict[str, Any] = Field(default_factory=lambda: dict(_DYNUNET_ARGUMENTS))
+    arguments: dict[str, Any] = Field(
+        default_factory=lambda data: dict(_DYNUNET_ARGUMENTS) if data.get("name") == "dynunet" else {}
+    )
     """Arguments of the MONAI network, by MONAI's own names. A recipe's arguments replace these as a whole."""
 
 
@@ -78,11 +82,15 @@ class OptimizerConfig(_Model):
     """How weights follow gradients."""
 
     name: str = "adamw"
-    """Row of the registry in `training/optimizers.py`."""
+    """Row of the registry in `training/optimizers.py`: adamw, adam, adamax, sgd."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak learning rate, after warm-up."""
+    """Peak learning rate, after warm-up. nnU-Net's for sgd is 0.01."""
     weight_decay: float = Field(1e-4, ge=0)
-    """Decoupled weight decay."""
+    """Weight decay: decoupled in adamw, added to the gradient in the others. nnU-Net's for sgd is 3e-5."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """Nesterov momentum of sgd; the others have none."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decay of the running means of gradient and squared gradient in adamw, adam and adamax."""
     gradient_clip: float = Field(12.0, gt=0)
     """Largest norm of the gradient of all weights together."""
 
@@ -91,11 +99,11 @@ class ScheduleConfig(_Model):
     """The learning rate over the steps."""
 
     name: str = "polynomial"
-    """Row of the registry in `training/optimizers.py`."""
+    """Row of the registry in `training/optimizers.py`: polynomial, cosine, constant; each after the warm-up."""
     warmup_steps: int = Field(100, ge=0)
     """Steps of linear rise from 0 to the peak."""
     power: float = Field(0.9, gt=0)
-    """Exponent of the decay: peak x (1 - progress)^power."""
+    """Exponent of the polynomial decay: peak x (1 - progress)^power."""
     floor: float = Field(0.01, ge=0, le=1)
     """Smallest learning rate, as a share of the peak."""
 
@@ -104,9 +112,10 @@ class LossConfig(_Model):
     """What is minimised."""
 
     name: str = "dice_ce"
-    """Row of the registry in `networks/losses.py`. `dice_ce` is Dice + binary cross-entropy per region."""
+    """Row of the registry in `networks/losses.py`: dice_ce (Dice + binary cross-entropy per region), dice, focal,
+    dice_focal, tversky, generalized_dice. A network with deep supervision weighs its heads 1, 1/2, 1/4 ..."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of that row."""
+    """Arguments of that row, by MONAI's names; `networks/losses.py` describes them."""
 
 
 class SamplingConfig(_Model):
@@ -138,6 +147,9 @@ class AugmentationConfig(_Model):
 class TrainConfig(_Model):
     """The training loop."""
 
+    init: str | None = None
+    """RUN folder or weights file to start from (fine-tuning), of the same network, modalities and regions; null = fresh
+    weights."""
     steps: int = Field(25000, ge=1)
     """Number of optimizer steps."""
     patch: tuple[int, int, int] = (128, 128, 128)
