@@ -184,7 +184,9 @@ def _as_tuple(value: Any) -> Any:
 
 NETWORKS: Mapping[str, NetworkRow] = {
     "dynunet": NetworkRow(_dynunet, _of_strides, _check_dynunet),
-    "segresnet": NetworkRow(_segresnet, _of_levels, _check_segresnet, frozenset({"norm_name", "num_groups"})),
+    "segresnet": NetworkRow(
+        _segresnet, _of_levels, _check_segresnet, frozenset({"norm_name", "num_groups", "use_conv_final"})
+    ),
     "segresnet_ds": NetworkRow(_segresnet_ds, _of_resolution, _check_segresnet_ds, frozenset({"preprocess"})),
     "swinunetr": NetworkRow(
         _swinunetr, _of_patch_size, _check_swinunetr, frozenset({"norm_layer"}), package="einops", extra="swin"

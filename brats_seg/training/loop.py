@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +23,21 @@ from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute
 from brats_seg.networks.losses import build_loss
-from brats_seg.networks.weights import Description, save_weights, tensors_of
+from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.training.augmentation import augment, draw_augmentation, network_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.initial import load_initial
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
-from brats_seg.training.sampling import Batch, CasePool, read_batch
+from brats_seg.training.sampling import Batch, CasePool, generator, read_batch
 from brats_seg.training.validation import mean_dice
 
 __all__ = ["LAST_WEIGHTS", "METRICS", "Trainer", "Watcher"]
 
 LAST_WEIGHTS = "last.safetensors"
 METRICS = "metrics.csv"
+_DROPOUT = 64
+"""Stream of random numbers of the network itself, so that dropout, too, depends on seed and step alone."""
 _STEPS_PER_ROW = 25
 """Steps between rows of metrics.csv, and between looks at the losses: each look waits for the device."""
 
@@ -122,6 +125,16 @@ class Trainer:
         _cut_metrics(self.run_folder / METRICS, progress.step)
         return True
 
+    def start_from(self, weights: Path) -> None:
+        """Start from trained weights instead of fresh ones (`train.init`).
+
+        Raises:
+            CheckpointError: weights of another network, or of other modalities or regions.
+        """
+        for line in load_initial(weights, self.network, self.description):
+            self.watcher.said(line)
+        put_tensors(self.average, tensors_of(self.network))
+
     def run(self) -> Progress:
         """Train to the last step, or until early stopping; return how far it came.
 
@@ -186,6 +199,7 @@ class Trainer:
         ]
         image, masks = augment(*network_input(batch, self.compute.device), draws)
         self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(int(generator(seed, _DROPOUT, batch.step, 0).integers(2**62)))
         loss = self.loss(self._logits(image), masks)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), train.optimizer.gradient_clip)
@@ -194,12 +208,12 @@ class Trainer:
         self.progress.step = batch.step
         self._follow_average()
 
-    def _logits(self, image: Tensor) -> Tensor:
+    def _logits(self, image: Tensor) -> Any:
+        """Return what the network gives: logits, or those of several heads."""
         with self.compute.autocast():
             if self.compute.is_channels_last:
                 image = image.contiguous(memory_format=torch.channels_last_3d)
-            logits: Tensor = self.network(image)
-            return logits
+            return self.network(image)
 
     @torch.no_grad()
     def _follow_average(self) -> None:
