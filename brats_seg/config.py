@@ -7,15 +7,15 @@ run.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from brats_seg.errors import ConfigError, all_findings, did_you_mean
+from brats_seg.keys import apply_override, flattened, unknown_keys
 
 __all__ = [
     "AugmentationConfig",
@@ -46,6 +46,13 @@ _DYNUNET_ARGUMENTS: dict[str, Any] = {
     "deep_supervision": True,
     "deep_supr_num": 3,
 }
+
+
+Range = tuple[float, float]
+"""Least and largest value."""
+
+_WHOLE = ("network.arguments", "train.loss.arguments")
+"""Settings that differ as a whole."""
 
 
 class _Model(BaseModel):
@@ -130,18 +137,73 @@ class SamplingConfig(_Model):
 
 
 class AugmentationConfig(_Model):
-    """Random changes of a training patch, each drawn per sample."""
+    """Random changes of a training patch, drawn per sample; the defaults are nnU-Net's ranges and probabilities.
+
+    Intensities are z-scores, so 1 is a standard deviation of the modality's brain. Ranges are drawn evenly.
+    """
 
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of mirroring, per axis."""
-    gain: float = Field(0.15, ge=0, lt=1)
-    """Standard deviation of the factor 1 + N x gain, per modality (normalised intensities)."""
-    shift: float = Field(0.15, ge=0)
-    """Standard deviation of the offset, per modality, in standard deviations of the modality's brain."""
-    noise: float = Field(0.15, ge=0, le=1)
+    rotation: float = Field(0.2, ge=0, le=1)
+    """Probability of a rotation."""
+    rotation_degrees: float = Field(30.0, ge=0, le=180)
+    """Largest angle about each of the three axes, to either side."""
+    scaling: float = Field(0.2, ge=0, le=1)
+    """Probability of another scale, the same along all axes."""
+    scaling_range: Range = (0.7, 1.4)
+    """Voxels of the case per voxel of the patch: above 1 more of the brain is seen, smaller."""
+    elastic: float = Field(0.0, ge=0, le=1)
+    """Probability of an elastic deformation: cubic B-spline with control points 32 voxels apart."""
+    elastic_voxels: float = Field(6.0, ge=0, le=16)
+    """Largest standard deviation of the control points' displacement, in voxels."""
+    noise: float = Field(0.1, ge=0, le=1)
     """Probability of added Gaussian noise."""
     noise_sd: float = Field(0.1, ge=0)
     """Largest standard deviation of that noise."""
+    blur: float = Field(0.2, ge=0, le=1)
+    """Probability of Gaussian blur; each modality is then blurred with probability 1/2."""
+    blur_range: Range = (0.5, 1.0)
+    """Its standard deviation in voxels, per modality and axis."""
+    brightness: float = Field(0.15, ge=0, le=1)
+    """Probability of multiplied intensities."""
+    brightness_range: Range = (0.75, 1.25)
+    """The factor, per modality; below and above 1 equally often."""
+    contrast: float = Field(0.15, ge=0, le=1)
+    """Probability of stretched or squeezed intensities about the patch's mean, within the patch's own range."""
+    contrast_range: Range = (0.75, 1.25)
+    """The factor, per modality; below and above 1 equally often."""
+    low_resolution: float = Field(0.25, ge=0, le=1)
+    """Probability of a coarser resolution; each modality then has it with probability 1/2."""
+    low_resolution_range: Range = (0.5, 1.0)
+    """Share of the voxels that are kept along each axis, per modality."""
+    gamma: float = Field(0.3, ge=0, le=1)
+    """Probability of a gamma curve; mean and standard deviation of the brain are kept."""
+    gamma_inverted: float = Field(0.1, ge=0, le=1)
+    """Probability of a gamma curve on the inverted intensities."""
+    gamma_range: Range = (0.7, 1.5)
+    """The exponent, per modality; below and above 1 equally often."""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of the factor 1 + N x gain that every patch gets, per modality; 0 = none."""
+    shift: float = Field(0.0, ge=0)
+    """Standard deviation of the offset that every patch gets, per modality; 0 = none."""
+    modality_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability that modalities are missing (0 everywhere): each with probability 1/2, at least one is kept."""
+
+    @field_validator(
+        "scaling_range", "blur_range", "brightness_range", "contrast_range", "low_resolution_range", "gamma_range"
+    )
+    @classmethod
+    def _range_is_one(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < limits[0] <= limits[1]:
+            raise ValueError(f"expected two numbers above 0, the smaller first, found {list(limits)}")
+        return limits
+
+    @field_validator("low_resolution_range")
+    @classmethod
+    def _resolution_is_lower(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[1] > 1:
+            raise ValueError(f"expected shares of at most 1, found {list(limits)}")
+        return limits
 
 
 class TrainConfig(_Model):
@@ -156,8 +218,16 @@ class TrainConfig(_Model):
     """Patch in voxels as (K, J, I); each a multiple of the network's stride x stem."""
     batch: int = Field(2, ge=1)
     """Patches a step, over all processes."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto = bf16 on CUDA and on CPUs with AMX, fp32 elsewhere."""
+    accumulate: int = Field(1, ge=1)
+    """Parts of a step's batch that go through the network one after another, for small memories; divides `batch`."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto = bf16 on CUDA and on CPUs with AMX, fp32 elsewhere. fp16 (with loss scaling) is for GPUs alone."""
+    compile: Literal["auto", True, False] = "auto"
+    """Whether torch.compile makes the network's kernels (a minute or two at the start); auto = on CUDA alone."""
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Order of the network's values in memory; auto = what is faster for the network, device and precision."""
+    store_device: Literal["auto", "disk", "ram", "device"] = "auto"
+    """Where the training cases lie: auto = on the GPU if they take up to 40 % of its free memory, else on disk."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int | None = Field(None, ge=1)
@@ -184,6 +254,12 @@ class TrainConfig(_Model):
         if min(patch) < 8:
             raise ValueError(f"each edge must be at least 8 voxels, found {list(patch)}")
         return patch
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch={self.batch} cannot be divided into accumulate={self.accumulate} equal parts")
+        return self
 
 
 class InferenceConfig(_Model):
@@ -257,8 +333,8 @@ def parse_config(values: dict[str, Any], overrides: Sequence[str] = (), *, sourc
         ConfigError: names every wrong key or value, and for an unknown key the nearest.
     """
     for override in overrides:
-        _apply(values, override)
-    unknown = [line for line in _unknown_keys(RunConfig, values, "") if line]
+        apply_override(values, override)
+    unknown = unknown_keys(RunConfig, values)
     if unknown:
         raise ConfigError(all_findings(source, [f"{source}: {line}" for line in unknown]))
     try:
@@ -275,7 +351,7 @@ def to_yaml(config: RunConfig) -> str:
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
     """Return `key: first -> second` for every key whose value differs."""
-    a, b = (_flatten(config.model_dump(mode="json")) for config in (first, second))
+    a, b = (flattened(config.model_dump(mode="json"), _WHOLE) for config in (first, second))
     return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)]
 
 
@@ -283,57 +359,3 @@ def _recipe_folder() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, such as train.steps=500")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML") from error
-    *path, last = key.split(".")
-    node = values
-    for name in path:
-        if not isinstance(node.get(name), dict):
-            node[name] = {}
-        node = node[name]
-    node[last] = _as_number(value)
-
-
-def _as_number(value: Any) -> Any:
-    """Return 0.001 for the text `1e-3`, which YAML 1.1 reads as a word."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _unknown_keys(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[str]:
-    lines = []
-    for key, value in values.items():
-        field = model.model_fields.get(key)
-        if field is None:
-            lines.append(f"unknown key {prefix}{key}{_nearest_key(key, prefix, model)}")
-        elif isinstance(value, dict) and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            lines += _unknown_keys(field.annotation, value, f"{prefix}{key}.")
-    return lines
-
-
-def _nearest_key(key: str, prefix: str, model: type[BaseModel]) -> str:
-    known = list(model.model_fields)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return (f"; did you mean {prefix}{close[0]}?" if close else "") + f" (known: {', '.join(known)})"
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and prefix + key not in ("network.arguments", "train.loss.arguments"):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -51,7 +51,10 @@ def test_all_wrong_keys_are_named_at_once() -> None:
     [
         ("train.steps=0", r"train\.steps=0.*greater than or equal to 1"),
         ("train.patch=[4, 64, 64]", r"train\.patch.*at least 8"),
-        ("train.precision=fp16", r"train\.precision"),
+        ("train.precision=fp8", r"train\.precision"),
+        ("train.accumulate=4", r"batch=2 cannot be divided into accumulate=4 equal parts"),
+        ("train.augmentation.gamma_range=[1.5, 0.7]", r"gamma_range.*the smaller first"),
+        ("train.augmentation.low_resolution_range=[0.5, 2]", r"low_resolution_range.*at most 1"),
         ("data.fold=-1", r"data\.fold"),
         ("train.steps", r"expected key=value"),
         ("train.steps=[", r"not YAML"),

@@ -21,16 +21,18 @@ from brats_seg.errors import WorkError
 from brats_seg.files import write_text
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute
+from brats_seg.networks.compute import Compute, compiled
 from brats_seg.networks.losses import build_loss
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
-from brats_seg.training.augmentation import augment, draw_augmentation, network_input
+from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
 from brats_seg.training.initial import load_initial
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
-from brats_seg.training.sampling import Batch, CasePool, generator, read_batch
+from brats_seg.training.patches import PatchReader, Sample
+from brats_seg.training.sampling import CasePool, generator
 from brats_seg.training.validation import mean_dice
+from brats_seg.training.volumes import hold_cases
 
 __all__ = ["LAST_WEIGHTS", "METRICS", "Trainer", "Watcher"]
 
@@ -101,16 +103,21 @@ class Trainer:
             editions=tuple(sorted({case.edition for case in training})),
             patch=train.patch,
         )
-        self.network = self._on_device(
-            build_network(
-                config.network, in_channels=len(store.modalities), out_channels=len(store.regions), seed=config.seed
-            )
+        network = build_network(
+            config.network, in_channels=len(store.modalities), out_channels=len(store.regions), seed=config.seed
         )
+        self.layout = compute.layout_of(network, train.layout)
+        self.network = network.to(compute.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self._compiled = compiled(self.network, compute, train.compile)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.loss = build_loss(train.loss)
         self.optimizer = build_optimizer(self.network.parameters(), train.optimizer)
         self.predictor = Predictor(self.average, self.description, config.inference, compute)
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.pool = CasePool(training, store.regions, train.patch, train.sampling)
+        self.volumes = hold_cases(training, train.store_device, compute.device)
+        is_pinned = compute.device.type == "cuda" and self.volumes.where != "device"
+        self.reader = PatchReader(self.pool, self.volumes, train.augmentation, config.seed, is_pinned=is_pinned)
         self.progress = Progress()
         self._interval = _Interval()
 
@@ -143,14 +150,13 @@ class Trainer:
         """
         train = self.config.train
         self._interval = _Interval()
-        for batch in self._batches(self.progress.step + 1):
-            self._step(batch)
-            step = self.progress.step
+        for step, samples in self._batches(self.progress.step + 1):
+            self._step(step, samples)
             is_last = step == train.steps
             is_validated = step == 1 or is_last or step % train.validate_every == 0
             is_saved = is_last or step % train.checkpoint_every == 0
             if is_validated or is_saved or step % _STEPS_PER_ROW == 0:
-                loss = self._look_at_losses(batch)
+                loss = self._look_at_losses()
                 self._write_row(loss, self._validate() if is_validated else {})
                 self.watcher.stepped(step, loss)
             else:
@@ -167,53 +173,57 @@ class Trainer:
     def rehearse(self, num_steps: int = 3) -> float:
         """Return the seconds of a step, the fastest of a few after one warm-up; the trainer is used up by it."""
         seconds = []
-        for batch in itertools.islice(self._batches(1), num_steps + 1):
+        for step, samples in itertools.islice(self._batches(1), num_steps + 1):
             begun = time.perf_counter()
-            self._step(batch)
+            self._step(step, samples)
             self._interval.losses[-1].item()  # waits for the device
             seconds.append(time.perf_counter() - begun)
         return min(seconds[1:] or seconds)
 
-    def _batches(self, first: int) -> Iterator[Batch]:
-        """Yield the batches of all remaining steps, two read ahead in a thread."""
-        train, seed = self.config.train, self.config.seed
+    def _batches(self, first: int) -> Iterator[tuple[int, list[Sample]]]:
+        """Yield the samples of all remaining steps, two steps read ahead in a thread."""
+        train = self.config.train
 
-        def read(step: int) -> Batch:
-            return read_batch(self.pool, seed, step, train.batch)
+        def read(step: int) -> list[Sample]:
+            return self.reader.read(step, train.batch)
 
-        with ThreadPoolExecutor(1, thread_name_prefix="patches") as reader:
-            ahead = [reader.submit(read, step) for step in range(first, min(first + 2, train.steps + 1))]
+        with ThreadPoolExecutor(1, thread_name_prefix="patches") as executor:
+            ahead = [executor.submit(read, step) for step in range(first, min(first + 2, train.steps + 1))]
             for step in range(first, train.steps + 1):
                 if step + 2 <= train.steps:
-                    ahead.append(reader.submit(read, step + 2))
-                yield ahead.pop(0).result()
+                    ahead.append(executor.submit(read, step + 2))
+                yield step, ahead.pop(0).result()
 
-    def _step(self, batch: Batch) -> None:
-        train, seed = self.config.train, self.config.seed
-        rate = train.optimizer.learning_rate * learning_rate_share(batch.step, train.steps, train.schedule)
+    def _step(self, step: int, samples: list[Sample]) -> None:
+        """Move the weights by the gradient of a step's samples; nothing here waits for the device."""
+        train = self.config.train
+        rate = train.optimizer.learning_rate * learning_rate_share(step, train.steps, train.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        draws = [
-            draw_augmentation(train.augmentation, len(self.modalities), seed, batch.step, sample)
-            for sample in range(train.batch)
-        ]
-        image, masks = augment(*network_input(batch, self.compute.device), draws)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(int(generator(seed, _DROPOUT, batch.step, 0).integers(2**62)))
-        loss = self.loss(self._logits(image), masks)
-        loss.backward()
+        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, 0).integers(2**62)))
+        size = train.batch // train.accumulate
+        parts = [self._backward(samples[first : first + size]) for first in range(0, train.batch, size)]
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), train.optimizer.gradient_clip)
-        self.optimizer.step()
-        self._interval.losses.append(loss.detach())
-        self.progress.step = batch.step
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._interval.losses.append(torch.stack(parts).mean() if len(parts) > 1 else parts[0])
+        self.progress.step = step
         self._follow_average()
+
+    def _backward(self, samples: list[Sample]) -> Tensor:
+        """Add the gradient of some of a step's samples, and return their mean loss."""
+        image, masks = training_input(samples, self.compute.device)
+        loss = self.loss(self._logits(image), masks)
+        self.scaler.scale(loss / self.config.train.accumulate).backward()
+        detached: Tensor = loss.detach()
+        return detached
 
     def _logits(self, image: Tensor) -> Any:
         """Return what the network gives: logits, or those of several heads."""
         with self.compute.autocast():
-            if self.compute.is_channels_last:
-                image = image.contiguous(memory_format=torch.channels_last_3d)
-            return self.network(image)
+            return self._compiled(image.contiguous(memory_format=self.layout))
 
     @torch.no_grad()
     def _follow_average(self) -> None:
@@ -226,14 +236,14 @@ class Trainer:
         else:
             torch._foreach_lerp_(average, own, share)
 
-    def _look_at_losses(self, batch: Batch) -> float:
+    def _look_at_losses(self) -> float:
         """Return the mean loss since the last row.
 
         Raises:
             WorkError: one of them is not finite.
         """
         losses: list[float] = torch.stack(self._interval.losses).tolist()
-        first = batch.step - len(losses) + 1
+        first = self.progress.step - len(losses) + 1
         for step, loss in enumerate(losses, first):
             if not math.isfinite(loss):
                 train = self.config.train
@@ -290,12 +300,6 @@ class Trainer:
 
     def _save(self) -> None:
         save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
-
-    def _on_device(self, network: nn.Module) -> nn.Module:
-        network = network.to(self.compute.device)
-        if self.compute.is_channels_last:
-            network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        return network
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -18,6 +18,8 @@ from brats_seg.files import hash_of_file
 from brats_seg.networks.build import build_network
 from brats_seg.networks.weights import Description, load_tensors, save_weights, tensors_of
 from brats_seg.training.initial import load_initial, weights_file
+from brats_seg.training.loop import Trainer
+from brats_seg.training.patches import Sample
 
 
 def words(recipe: Path, store: Path, output: Path, *more: str) -> list[str]:
@@ -49,17 +51,15 @@ def test_record_names_the_weights_and_their_hash(tuned: Path, tiny_run: Path) ->
 def test_resumed_run_goes_on_from_its_own_state_without_the_weights_it_started_from(
     tiny_recipe: Path, phantom_store: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brats_seg.training.loop import Trainer
-
     source = Path(shutil.copytree(tiny_run, tmp_path / "source"))
     more = [f"train.init={source}", "--quiet"]
     assert run(words(tiny_recipe, phantom_store, tmp_path / "straight", *more)) == 0
-    step = Trainer._step
+    take_step = Trainer._step
 
-    def stop_at_step_four(self: Trainer, batch: object) -> None:
-        if batch.step == 4:  # type: ignore[attr-defined]
+    def stop_at_step_four(self: Trainer, step: int, samples: list[Sample]) -> None:
+        if step == 4:
             raise KeyboardInterrupt
-        step(self, batch)  # type: ignore[arg-type]
+        take_step(self, step, samples)
 
     monkeypatch.setattr(Trainer, "_step", stop_at_step_four)
     assert run(words(tiny_recipe, phantom_store, tmp_path / "stopped", *more)) == 130

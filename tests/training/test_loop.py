@@ -104,10 +104,10 @@ def test_run_that_stopped_between_checkpoints_continues_to_the_bit(
 ) -> None:
     step = Trainer._step
 
-    def stop_at_step_four(self: Trainer, batch: Any) -> None:
-        if batch.step == 4:
+    def stop_at_step_four(self: Trainer, number: int, samples: Any) -> None:
+        if number == 4:
             raise KeyboardInterrupt
-        step(self, batch)
+        step(self, number, samples)
 
     monkeypatch.setattr(Trainer, "_step", stop_at_step_four)
     assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 130
