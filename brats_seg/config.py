@@ -7,7 +7,6 @@ run.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from brats_seg.errors import ConfigError, all_findings, did_you_mean
+from brats_seg.keys import apply_override, flattened, unknown_keys
 
 __all__ = [
     "AugmentationConfig",
@@ -43,11 +43,16 @@ _DYNUNET_ARGUMENTS: dict[str, Any] = {
     "filters": [32, 64, 128, 256, 320, 320],
     "norm_name": ["instance", {"affine": True}],
     "act_name": ["leakyrelu", {"negative_slope": 0.01, "inplace": True}],
+    "deep_supervision": True,
+    "deep_supr_num": 3,
 }
 
 
 Range = tuple[float, float]
 """Least and largest value."""
+
+_WHOLE = ("network.arguments", "train.loss.arguments")
+"""Settings that differ as a whole."""
 
 
 class _Model(BaseModel):
@@ -71,10 +76,12 @@ class NetworkConfig(_Model):
     """Which network. Input and output channels come from the store's edition, never from here."""
 
     name: str = "dynunet"
-    """Row of the registry in `networks/build.py`."""
+    """Row of the registry in `networks/build.py`: dynunet, segresnet, segresnet_ds, swinunetr, unet."""
     stem: int = Field(1, ge=1, le=4)
     """Edge of the space-to-depth block before (depth-to-space behind) the network; 1 = none, 2 = five times faster."""
-    arguments: dict[str, Any] = Field(default_factory=lambda: dict(_DYNUNET_ARGUMENTS))
+    arguments: dict[str, Any] = Field(
+        default_factory=lambda data: dict(_DYNUNET_ARGUMENTS) if data.get("name") == "dynunet" else {}
+    )
     """Arguments of the MONAI network, by MONAI's own names. A recipe's arguments replace these as a whole."""
 
 
@@ -82,11 +89,15 @@ class OptimizerConfig(_Model):
     """How weights follow gradients."""
 
     name: str = "adamw"
-    """Row of the registry in `training/optimizers.py`."""
+    """Row of the registry in `training/optimizers.py`: adamw, adam, adamax, sgd."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak learning rate, after warm-up."""
+    """Peak learning rate, after warm-up. nnU-Net's for sgd is 0.01."""
     weight_decay: float = Field(1e-4, ge=0)
-    """Decoupled weight decay."""
+    """Weight decay: decoupled in adamw, added to the gradient in the others. nnU-Net's for sgd is 3e-5."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """Nesterov momentum of sgd; the others have none."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decay of the running means of gradient and squared gradient in adamw, adam and adamax."""
     gradient_clip: float = Field(12.0, gt=0)
     """Largest norm of the gradient of all weights together."""
 
@@ -95,11 +106,11 @@ class ScheduleConfig(_Model):
     """The learning rate over the steps."""
 
     name: str = "polynomial"
-    """Row of the registry in `training/optimizers.py`."""
+    """Row of the registry in `training/optimizers.py`: polynomial, cosine, constant; each after the warm-up."""
     warmup_steps: int = Field(100, ge=0)
     """Steps of linear rise from 0 to the peak."""
     power: float = Field(0.9, gt=0)
-    """Exponent of the decay: peak x (1 - progress)^power."""
+    """Exponent of the polynomial decay: peak x (1 - progress)^power."""
     floor: float = Field(0.01, ge=0, le=1)
     """Smallest learning rate, as a share of the peak."""
 
@@ -108,9 +119,10 @@ class LossConfig(_Model):
     """What is minimised."""
 
     name: str = "dice_ce"
-    """Row of the registry in `networks/losses.py`. `dice_ce` is Dice + binary cross-entropy per region."""
+    """Row of the registry in `networks/losses.py`: dice_ce (Dice + binary cross-entropy per region), dice, focal,
+    dice_focal, tversky, generalized_dice. A network with deep supervision weighs its heads 1, 1/2, 1/4 ..."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of that row."""
+    """Arguments of that row, by MONAI's names; `networks/losses.py` describes them."""
 
 
 class SamplingConfig(_Model):
@@ -197,6 +209,9 @@ class AugmentationConfig(_Model):
 class TrainConfig(_Model):
     """The training loop."""
 
+    init: str | None = None
+    """RUN folder or weights file to start from (fine-tuning), of the same network, modalities and regions; null = fresh
+    weights."""
     steps: int = Field(25000, ge=1)
     """Number of optimizer steps."""
     patch: tuple[int, int, int] = (128, 128, 128)
@@ -318,8 +333,8 @@ def parse_config(values: dict[str, Any], overrides: Sequence[str] = (), *, sourc
         ConfigError: names every wrong key or value, and for an unknown key the nearest.
     """
     for override in overrides:
-        _apply(values, override)
-    unknown = [line for line in _unknown_keys(RunConfig, values, "") if line]
+        apply_override(values, override)
+    unknown = unknown_keys(RunConfig, values)
     if unknown:
         raise ConfigError(all_findings(source, [f"{source}: {line}" for line in unknown]))
     try:
@@ -336,7 +351,7 @@ def to_yaml(config: RunConfig) -> str:
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
     """Return `key: first -> second` for every key whose value differs."""
-    a, b = (_flatten(config.model_dump(mode="json")) for config in (first, second))
+    a, b = (flattened(config.model_dump(mode="json"), _WHOLE) for config in (first, second))
     return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)]
 
 
@@ -344,57 +359,3 @@ def _recipe_folder() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, such as train.steps=500")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML") from error
-    *path, last = key.split(".")
-    node = values
-    for name in path:
-        if not isinstance(node.get(name), dict):
-            node[name] = {}
-        node = node[name]
-    node[last] = _as_number(value)
-
-
-def _as_number(value: Any) -> Any:
-    """Return 0.001 for the text `1e-3`, which YAML 1.1 reads as a word."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _unknown_keys(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[str]:
-    lines = []
-    for key, value in values.items():
-        field = model.model_fields.get(key)
-        if field is None:
-            lines.append(f"unknown key {prefix}{key}{_nearest_key(key, prefix, model)}")
-        elif isinstance(value, dict) and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            lines += _unknown_keys(field.annotation, value, f"{prefix}{key}.")
-    return lines
-
-
-def _nearest_key(key: str, prefix: str, model: type[BaseModel]) -> str:
-    known = list(model.model_fields)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return (f"; did you mean {prefix}{close[0]}?" if close else "") + f" (known: {', '.join(known)})"
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and prefix + key not in ("network.arguments", "train.loss.arguments"):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -15,6 +15,10 @@ def test_default_recipe_says_exactly_the_defaults() -> None:
     assert load_config("default") == RunConfig()
 
 
+def test_default_recipe_is_the_nnunet_like_one_by_another_name() -> None:
+    assert load_config("brats2020_dynunet") == load_config("default")
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_survives_being_written_and_read(name: str) -> None:
     config = load_config(name)

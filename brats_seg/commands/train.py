@@ -14,7 +14,7 @@ from brats_seg.commands.options import DeviceOption, OverwriteOption, QuietOptio
 from brats_seg.commands.process import prepare_process
 from brats_seg.config import RunConfig, config_differences, load_config, parse_config, to_yaml
 from brats_seg.errors import ConfigError, OutputError
-from brats_seg.files import make_output_folder, provenance, require_outside, write_json, write_text
+from brats_seg.files import hash_of_file, make_output_folder, provenance, require_outside, write_json, write_text
 
 if TYPE_CHECKING:
     from brats_seg.commands.watching import TrainingWatcher
@@ -80,6 +80,7 @@ def _resolved(config: RunConfig) -> RunConfig:
     values["data"]["store"] = str(Path(config.data.store).resolve())
     values["data"]["split"] = None if config.data.split is None else str(Path(config.data.split).resolve())
     values["output"] = str(Path(config.output).resolve())
+    values["train"]["init"] = None if config.train.init is None else str(Path(config.train.init).resolve())
     return parse_config(values)
 
 
@@ -96,6 +97,7 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
+    from brats_seg.training.checkpoints import has_state  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
 
     run = Path(config.output)
@@ -106,7 +108,8 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     folds, trainer = _build(config, store, compute, watcher)
     _say_plan(trainer, compute, watcher)
     _say_left_out(store, folds, watcher)
-    _begin_run(run, config, store, compute, folds, overwrite=overwrite)
+    init = None if resume and has_state(run / "state") else _start_from_init(trainer, watcher)
+    _begin_run(run, config, store, compute, folds, init, overwrite=overwrite)
     if resume and not trainer.resume():
         watcher.said("no saved state yet: starting from step 0")
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
@@ -181,8 +184,28 @@ def _say_left_out(store: Store, folds: Sequence[Sequence[str]], watcher: Trainin
             watcher.said(f"{len(names)} cases of the store {why} and are left out: {shown}")
 
 
+def _start_from_init(trainer: Trainer, watcher: TrainingWatcher) -> dict[str, str] | None:
+    """Put the weights that `train.init` names into the network; return them for the record, None without."""
+    from brats_seg.training.initial import weights_file  # noqa: PLC0415
+
+    place = trainer.config.train.init
+    if place is None:
+        return None
+    path = weights_file(place)
+    trainer.start_from(path)
+    watcher.said(f"starting from the weights of {path}")
+    return {"weights": str(path), "sha256": hash_of_file(path)}
+
+
 def _begin_run(
-    run: Path, config: RunConfig, store: Store, compute: Compute, folds: Sequence[Sequence[str]], *, overwrite: bool
+    run: Path,
+    config: RunConfig,
+    store: Store,
+    compute: Compute,
+    folds: Sequence[Sequence[str]],
+    init: dict[str, str] | None,
+    *,
+    overwrite: bool,
 ) -> None:
     if overwrite and (run / "config.yaml").is_file():
         shutil.rmtree(run)
@@ -191,7 +214,7 @@ def _begin_run(
     if is_begun:
         return
     write_json(run / "split.json", {"folds": [list(names) for names in folds]})
-    record = provenance(device=str(compute), precision=compute.precision, store_settings=store.settings_hash)
+    record = provenance(device=str(compute), precision=compute.precision, store_settings=store.settings_hash, init=init)
     write_json(run / "run.json", record)
     write_text(run / "config.yaml", to_yaml(config))
 

@@ -1,14 +1,15 @@
 """Networks by name, from the configuration: a small registry over MONAI's own classes and argument names.
 
-To add a network, add a row to `NETWORKS`: how it is built, and by what its input must be divisible.
+To add a network, add a row to `NETWORKS`: its class, and by what its input must be divisible.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,36 +22,158 @@ from brats_seg.networks.stem import SpaceToDepth
 __all__ = ["NETWORKS", "NetworkRow", "build_network", "check_patch", "count_weights", "nearest_patch", "stride_of"]
 
 
+Stride = tuple[int, int, int]
+
+_REFUSALS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    ImportError,
+)
+"""What MONAI raises for arguments that it cannot build a network from."""
+_GIVEN_BY_US = frozenset({"self", "spatial_dims", "in_channels", "out_channels"})
+
+
 @dataclass(frozen=True)
 class NetworkRow:
     """One network of the registry."""
 
-    build: Callable[..., nn.Module]
-    """Called with in_channels, out_channels and the configuration's arguments."""
-    accepted: Callable[[], frozenset[str]]
-    """Argument names a user may set."""
-    stride: Callable[[Mapping[str, Any]], tuple[int, int, int]]
+    network: Callable[[], type[nn.Module]]
+    """Imports its class (MONAI takes a second to import)."""
+    stride: Callable[[Mapping[str, Any]], Stride]
     """By how much the network reduces each axis in total, from its arguments."""
+    check: Callable[[Mapping[str, Any]], str | None] = lambda arguments: None
+    """Says what is wrong with arguments that the class itself takes, and that fail or go wrong at the first patch."""
+    refused: frozenset[str] = frozenset()
+    """Arguments of the class that a recipe cannot give."""
+    package: str | None = None
+    """Optional package that it needs."""
+    extra: str = ""
+    """Extra of ours that brings this package."""
+
+    def accepted(self) -> frozenset[str]:
+        """Return the names of the arguments that a recipe may give."""
+        parameters = inspect.signature(_monai_class(self.network())).parameters
+        return frozenset(parameters) - _GIVEN_BY_US - self.refused
+
+    def build(self, in_channels: int, out_channels: int, arguments: Mapping[str, Any]) -> nn.Module:
+        """Return the network with fresh weights.
+
+        Raises:
+            ValueError: arguments that cannot work together; MONAI raises others as well.
+        """
+        if wrong := self.check(arguments):
+            raise ValueError(wrong)
+        network = self.network()
+        spatial = {"spatial_dims": 3} if "spatial_dims" in inspect.signature(_monai_class(network)).parameters else {}
+        values = {key: _as_tuple(value) for key, value in arguments.items()}
+        return network(in_channels=in_channels, out_channels=out_channels, **spatial, **values)
 
 
-def _dynunet(in_channels: int, out_channels: int, **arguments: Any) -> nn.Module:
-    from monai.networks.nets.dynunet import DynUNet  # noqa: PLC0415 (MONAI takes a second to import)
-
-    arguments = {key: _as_tuple(value) for key, value in arguments.items()}
-    return DynUNet(spatial_dims=3, in_channels=in_channels, out_channels=out_channels, **arguments)
+def _monai_class(network: type[nn.Module]) -> type[nn.Module]:
+    """Return MONAI's class of a class of ours that only changes how it is called."""
+    return next(base for base in network.__mro__ if base.__module__.startswith("monai."))
 
 
-def _dynunet_arguments() -> frozenset[str]:
-    from monai.networks.nets.dynunet import DynUNet  # noqa: PLC0415
+def _dynunet() -> type[nn.Module]:
+    from brats_seg.networks.supervised import SupervisedDynUNet  # noqa: PLC0415
 
-    given_by_us = {"self", "spatial_dims", "in_channels", "out_channels", "deep_supervision", "deep_supr_num"}
-    return frozenset(inspect.signature(DynUNet.__init__).parameters) - given_by_us
+    return SupervisedDynUNet
 
 
-def _dynunet_stride(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
-    strides = [[s] * 3 if isinstance(s, int) else list(s) for s in arguments.get("strides", [])]
-    k, j, i = (math.prod(axis) for axis in zip(*strides, strict=True)) if strides else (1, 1, 1)
+def _segresnet() -> type[nn.Module]:
+    from monai.networks.nets.segresnet import SegResNet  # noqa: PLC0415
+
+    return SegResNet
+
+
+def _segresnet_ds() -> type[nn.Module]:
+    from brats_seg.networks.supervised import SupervisedSegResNetDS  # noqa: PLC0415
+
+    return SupervisedSegResNetDS
+
+
+def _swinunetr() -> type[nn.Module]:
+    from monai.networks.nets.swin_unetr import SwinUNETR  # noqa: PLC0415
+
+    return SwinUNETR
+
+
+def _unet() -> type[nn.Module]:
+    from monai.networks.nets.unet import UNet  # noqa: PLC0415
+
+    return UNet
+
+
+def _of_strides(arguments: Mapping[str, Any]) -> Stride:
+    """Return the product of `strides`, each one number or three."""
+    return _product(arguments.get("strides", []))
+
+
+def _of_levels(arguments: Mapping[str, Any]) -> Stride:
+    """Return the stride of SegResNet: 2 between the levels of `blocks_down`."""
+    edge = 2 ** (len(arguments.get("blocks_down", (1, 2, 2, 4))) - 1)
+    return edge, edge, edge
+
+
+def _of_resolution(arguments: Mapping[str, Any]) -> Stride:
+    """Return the stride of SegResNetDS; `resolution` (mm) makes it smaller along coarse axes."""
+    from monai.networks.nets.segresnet_ds import scales_for_resolution  # noqa: PLC0415
+
+    if not arguments.get("resolution"):
+        return _of_levels(arguments)
+    num_levels = len(arguments.get("blocks_down", (1, 2, 2, 4)))
+    scales = scales_for_resolution(arguments["resolution"], num_levels)[: num_levels - 1]
+    return _product([list(map(int, scale)) for scale in scales])
+
+
+def _of_patch_size(arguments: Mapping[str, Any]) -> Stride:
+    """Return the stride of SwinUNETR: its patch embedding and four merges."""
+    edge = arguments.get("patch_size", 2) * 2**4
+    return edge, edge, edge
+
+
+def _product(strides: Sequence[int | Sequence[int]]) -> Stride:
+    by_axis = [[stride] * 3 if isinstance(stride, int) else list(stride) for stride in strides]
+    k, j, i = (math.prod(axis) for axis in zip(*by_axis, strict=True)) if by_axis else (1, 1, 1)
     return k, j, i
+
+
+def _check_dynunet(arguments: Mapping[str, Any]) -> str | None:
+    strides, upsampling = list(arguments.get("strides", [])), list(arguments.get("upsample_kernel_size", []))
+    if strides and _product(strides[:1]) != (1, 1, 1):
+        return f"strides={strides} begin with {strides[0]}: logits would be smaller than the patch; begin with 1"
+    if [_product([s]) for s in upsampling] != [_product([s]) for s in strides[1:]]:
+        return f"upsample_kernel_size={upsampling}: expected strides without the first, {strides[1:]}"
+    return None
+
+
+def _check_segresnet(arguments: Mapping[str, Any]) -> str | None:
+    down, up = arguments.get("blocks_down", (1, 2, 2, 4)), arguments.get("blocks_up", (1, 1, 1))
+    if up is not None and len(up) != len(down) - 1:
+        return f"blocks_up={list(up)}: expected one number less than in blocks_down={list(down)}"
+    return None
+
+
+def _check_segresnet_ds(arguments: Mapping[str, Any]) -> str | None:
+    return _check_segresnet({"blocks_up": None, **arguments})
+
+
+def _check_unet(arguments: Mapping[str, Any]) -> str | None:
+    channels, strides = arguments.get("channels", []), arguments.get("strides", [])
+    if len(strides) > max(len(channels) - 1, 0):
+        return f"strides={strides}: expected one number less than in channels={channels}"
+    return None
+
+
+def _check_swinunetr(arguments: Mapping[str, Any]) -> str | None:
+    if arguments.get("patch_size", 2) != 2:
+        return f"patch_size={arguments['patch_size']}: the decoder fits 2 only"
+    return None
 
 
 def _as_tuple(value: Any) -> Any:
@@ -59,17 +182,34 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if is_layer else value
 
 
-NETWORKS: Mapping[str, NetworkRow] = {"dynunet": NetworkRow(_dynunet, _dynunet_arguments, _dynunet_stride)}
-"""All networks by name."""
+NETWORKS: Mapping[str, NetworkRow] = {
+    "dynunet": NetworkRow(_dynunet, _of_strides, _check_dynunet),
+    "segresnet": NetworkRow(
+        _segresnet, _of_levels, _check_segresnet, frozenset({"norm_name", "num_groups", "use_conv_final"})
+    ),
+    "segresnet_ds": NetworkRow(_segresnet_ds, _of_resolution, _check_segresnet_ds, frozenset({"preprocess"})),
+    "swinunetr": NetworkRow(
+        _swinunetr, _of_patch_size, _check_swinunetr, frozenset({"norm_layer"}), package="einops", extra="swin"
+    ),
+    "unet": NetworkRow(_unet, _of_strides, _check_unet),
+}
+"""All networks by name. `dynunet` and `segresnet_ds` can have deep supervision, by MONAI's own arguments."""
 
 
 def build_network(network: NetworkConfig, *, in_channels: int, out_channels: int, seed: int = 0) -> nn.Module:
     """Return the network with fresh weights that depend on `seed` alone; it maps (B, C, K, J, I) to logits.
 
+    With deep supervision it gives in training mode what `heads.heads_of` takes apart, and logits alone otherwise.
+
     Raises:
-        ConfigError: unknown network or argument, or arguments that MONAI refuses.
+        ConfigError: unknown network or argument, arguments that MONAI refuses, or a package that is not installed.
     """
     row = _row(network.name)
+    if row.package and find_spec(row.package) is None:
+        raise ConfigError(
+            f"network.name={network.name}: needs the package {row.package}, which is not installed; "
+            f"pip install {row.package} (it comes with brats_seg[{row.extra}])"
+        )
     unknown = sorted(set(network.arguments) - row.accepted())
     if unknown:
         raise ConfigError(
@@ -80,15 +220,25 @@ def build_network(network: NetworkConfig, *, in_channels: int, out_channels: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            body = row.build(in_channels * block, out_channels * block, **network.arguments)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise ConfigError(f"network.arguments: MONAI's {network.name} refuses them: {error}") from error
+            body = row.build(in_channels * block, out_channels * block, network.arguments)
+        except _REFUSALS as error:
+            raise ConfigError(
+                f"network.arguments: MONAI's {network.name} refuses them: {' '.join(str(error).split())}"
+            ) from error
     return SpaceToDepth(body, network.stem) if network.stem > 1 else body
 
 
 def stride_of(network: NetworkConfig) -> tuple[int, int, int]:
-    """Return by what each axis (K, J, I) of the input must be divisible, the stem included."""
-    k, j, i = (network.stem * s for s in _row(network.name).stride(network.arguments))
+    """Return by what each axis (K, J, I) of the input must be divisible, the stem included.
+
+    Raises:
+        ConfigError: unknown network, or arguments that no network can be built from.
+    """
+    row = _row(network.name)
+    try:
+        k, j, i = (network.stem * s for s in row.stride(network.arguments))
+    except _REFUSALS as error:
+        raise ConfigError(f"network.arguments: no strides can be told from {network.arguments} ({error})") from error
     return k, j, i
 
 

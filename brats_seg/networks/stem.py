@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from brats_seg.networks.heads import heads_of
+
 __all__ = ["SpaceToDepth", "depth_to_space", "space_to_depth"]
 
 
@@ -34,7 +36,12 @@ class SpaceToDepth(nn.Module):
         self.body = body
         self.edge = edge
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """Map (B, C, K, J, I) to logits (B, region, K, J, I); K, J, I are multiples of edge x the body's stride."""
-        logits: Tensor = self.body(space_to_depth(volume, self.edge))
-        return depth_to_space(logits, self.edge)
+    def forward(self, volume: Tensor) -> Tensor | list[Tensor]:
+        """Map (B, C, K, J, I) to logits (B, region, K, J, I); K, J, I are multiples of edge x the body's stride.
+
+        A body that predicts at coarser levels, too, gives a list of logits: each is brought up by the edge.
+        """
+        output = self.body(space_to_depth(volume, self.edge))
+        if isinstance(output, Tensor) and output.ndim == 5:
+            return depth_to_space(output, self.edge)
+        return [depth_to_space(head, self.edge) for head in heads_of(output)]

@@ -126,8 +126,9 @@ def load_weights(path: Path, network: nn.Module) -> None:
         if _shape(weights.get(name)) != _shape(own.get(name))
     ]
     if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise CheckpointError(f"{path}: weights of another network ({'; '.join(differing[:3])}{more})")
+        count = f"{len(differing)} of {len(weights.keys() | own.keys())} tensors differ"
+        more = "; ..." if len(differing) > 3 else ""
+        raise CheckpointError(f"{path}: weights of another network: {count} ({'; '.join(differing[:3])}{more})")
     put_tensors(network, weights)
 
 

@@ -15,7 +15,7 @@ from brats_seg.errors import CheckpointError
 from brats_seg.files import TEMPORARY_PREFIX, atomic_folder, hash_of_file, read_json, write_json
 from brats_seg.networks.weights import load_tensors, put_tensors, save_tensors, tensors_of
 
-__all__ = ["Progress", "load_latest", "save_state"]
+__all__ = ["Progress", "has_state", "load_latest", "save_state"]
 
 _KEPT = 2
 _FILES = ("weights.safetensors", "average.safetensors", "optimizer.safetensors")
@@ -83,6 +83,11 @@ def load_latest(
             f"{folder}: every saved state is damaged; start again with --overwrite, or restore the folder"
         )
     return None, []
+
+
+def has_state(folder: Path) -> bool:
+    """Return whether there is a state to continue from, whole or damaged."""
+    return bool(_states(folder))
 
 
 def _states(folder: Path) -> list[Path]:

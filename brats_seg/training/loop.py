@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,15 @@ from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute, compiled
 from brats_seg.networks.losses import build_loss
-from brats_seg.networks.weights import Description, save_weights, tensors_of
+from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.initial import load_initial
 from brats_seg.training.memory import explained_out_of_memory, peak_bytes
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
 from brats_seg.training.patches import PatchReader, Sample
-from brats_seg.training.sampling import CasePool
+from brats_seg.training.sampling import CasePool, generator
 from brats_seg.training.validation import mean_dice
 from brats_seg.training.volumes import hold_cases
 
@@ -38,6 +39,8 @@ __all__ = ["LAST_WEIGHTS", "METRICS", "Rehearsal", "Trainer", "Watcher"]
 
 LAST_WEIGHTS = "last.safetensors"
 METRICS = "metrics.csv"
+_DROPOUT = 64
+"""Stream of random numbers of the network itself, so that dropout, too, depends on seed and step alone."""
 _STEPS_PER_ROW = 25
 """Steps between rows of metrics.csv, and between looks at the losses: each look waits for the device."""
 
@@ -146,6 +149,16 @@ class Trainer:
         _cut_metrics(self.run_folder / METRICS, progress.step)
         return True
 
+    def start_from(self, weights: Path) -> None:
+        """Start from trained weights instead of fresh ones (`train.init`).
+
+        Raises:
+            CheckpointError: weights of another network, or of other modalities or regions.
+        """
+        for line in load_initial(weights, self.network, self.description):
+            self.watcher.said(line)
+        put_tensors(self.average, tensors_of(self.network))
+
     def run(self) -> Progress:
         """Train to the last step, or until early stopping; return how far it came.
 
@@ -223,6 +236,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, 0).integers(2**62)))
         size = train.batch // train.accumulate
         parts = [self._backward(samples[first : first + size]) for first in range(0, train.batch, size)]
         self.scaler.unscale_(self.optimizer)
@@ -241,10 +255,10 @@ class Trainer:
         detached: Tensor = loss.detach()
         return detached
 
-    def _logits(self, image: Tensor) -> Tensor:
+    def _logits(self, image: Tensor) -> Any:
+        """Return what the network gives: logits, or those of several heads."""
         with self.compute.autocast():
-            logits: Tensor = self._compiled(image.contiguous(memory_format=self.layout))
-            return logits
+            return self._compiled(image.contiguous(memory_format=self.layout))
 
     @torch.no_grad()
     def _follow_average(self) -> None:

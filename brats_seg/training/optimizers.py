@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -13,22 +14,68 @@ from brats_seg.errors import ConfigError, did_you_mean
 __all__ = ["OPTIMIZERS", "SCHEDULES", "build_optimizer", "learning_rate_share"]
 
 
-def _adamw(weights: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+Weights = Iterable[nn.Parameter]
+
+
+def _adamw(weights: Weights, config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        weights, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def _adam(weights: Weights, config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        weights, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def _adamax(weights: Weights, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Torch has no fused Adamax; the whole list of weights goes through each operation at once."""
+    return torch.optim.Adamax(
+        weights, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, foreach=True
+    )
+
+
+def _sgd(weights: Weights, config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        weights,
+        config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
 
 
 def _polynomial(progress: float, config: ScheduleConfig) -> float:
     return float((1 - progress) ** config.power)
 
 
-OPTIMIZERS: Mapping[str, Callable[[Iterable[nn.Parameter], OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
-"""All optimizers by name."""
+def _cosine(progress: float, config: ScheduleConfig) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
 
-SCHEDULES: Mapping[str, Callable[[float, ScheduleConfig], float]] = {"polynomial": _polynomial}
+
+def _constant(progress: float, config: ScheduleConfig) -> float:
+    return 1.0
+
+
+OPTIMIZERS: Mapping[str, Callable[[Weights, OptimizerConfig], torch.optim.Optimizer]] = {
+    "adam": _adam,
+    "adamax": _adamax,
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
+"""All optimizers by name. `sgd` is with Nesterov momentum, as in nnU-Net."""
+
+SCHEDULES: Mapping[str, Callable[[float, ScheduleConfig], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "polynomial": _polynomial,
+}
 """Share of the peak learning rate as a function of progress (0 after warm-up, 1 at the end), by name."""
 
 
-def build_optimizer(weights: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(weights: Weights, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer of the configuration.
 
     Raises:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from brats_seg.config import NetworkConfig, load_config, recipe_names
+from brats_seg.config import LossConfig, NetworkConfig, load_config, recipe_names
 from brats_seg.errors import ConfigError
 from brats_seg.networks.build import build_network, check_patch, count_weights, nearest_patch, stride_of
+from brats_seg.networks.heads import heads_of
+from brats_seg.networks.losses import build_loss
 
 SMALL = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8]}
+SUPERVISED = {**SMALL, "deep_supervision": True, "deep_supr_num": 1}
+SWIN = {"feature_size": 12, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 2}
+UNET = {"channels": [4, 8, 8], "strides": [2, 2]}
+
+
+def smallest_patch(network: NetworkConfig) -> tuple[int, int, int]:
+    """Two voxels at the bottom: normalisation over one is refused."""
+    k, j, i = stride_of(network)
+    return 2 * k, j, i
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -17,7 +30,7 @@ def test_every_recipe_builds_and_takes_its_patch(name: str) -> None:
     config = load_config(name)
     network = build_network(config.network, in_channels=4, out_channels=3)
     check_patch(config.network, config.train.patch)
-    smallest = tuple(2 * s for s in stride_of(config.network))
+    smallest = smallest_patch(config.network)
     with torch.inference_mode():
         assert network.eval()(torch.zeros(1, 4, *smallest)).shape == (1, 3, *smallest)
 
@@ -74,6 +87,98 @@ def test_channels_cannot_be_set_by_hand() -> None:
         build_network(NetworkConfig(arguments={**SMALL, "in_channels": 9}), in_channels=1, out_channels=1)
 
 
-def test_arguments_that_contradict_each_other_are_an_error_of_the_config() -> None:
-    with pytest.raises(ConfigError, match="MONAI's dynunet refuses them"):
-        build_network(NetworkConfig(arguments={**SMALL, "strides": [1]}), in_channels=1, out_channels=1)
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("dynunet", {**SMALL, "strides": [1]}, "MONAI's dynunet refuses them"),
+        ("dynunet", {**SMALL, "strides": [2, 2, 2]}, r"strides=\[2, 2, 2\] begin with 2.*begin with 1"),
+        ("dynunet", {**SMALL, "upsample_kernel_size": [3, 2]}, r"expected strides without the first, \[2, 2\]"),
+        ("dynunet", {**SMALL, "deep_supervision": True, "deep_supr_num": 2}, "deep_supr_num should be less"),
+        ("dynunet", {}, "MONAI's dynunet refuses them.*kernel_size"),
+        ("dynunet", {**SMALL, "norm_name": "instanse"}, "MONAI's dynunet refuses them"),
+        ("unet", {"channels": [4, 8, 8], "strides": [2]}, "the length of `strides`"),
+        ("unet", {"channels": [4, 8], "strides": [2, 2]}, r"strides=\[2, 2\]: expected one number less"),
+        ("unet", {**UNET, "up_kernel_size": 2}, "Same padding not available"),
+        ("segresnet", {"blocks_down": [1, 2]}, r"blocks_up=\[1, 1, 1\]: expected one number less .*\[1, 2\]"),
+        ("segresnet", {"norm": ["group", {"num_groups": 3}]}, "MONAI's segresnet refuses them"),
+        ("segresnet_ds", {"blocks_up": [1]}, r"blocks_up=\[1\]: expected one number less"),
+        ("swinunetr", {"feature_size": 13}, "divisible by 12"),
+        ("swinunetr", {"patch_size": 4}, "patch_size=4: the decoder fits 2 only"),
+        ("swinunetr", {"use_hyena": True}, "MONAI's swinunetr refuses them"),
+    ],
+)
+def test_arguments_that_no_network_can_be_built_from_are_an_error_of_the_config(
+    name: str, arguments: dict[str, Any], message: str
+) -> None:
+    if name == "swinunetr":
+        pytest.importorskip("einops", reason="needs the extra swin")
+    with pytest.raises(ConfigError, match=message) as raised:
+        build_network(NetworkConfig(name=name, arguments=arguments), in_channels=1, out_channels=1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "stride"),
+    [
+        ("dynunet", SUPERVISED, (4, 4, 4)),
+        ("unet", UNET, (4, 4, 4)),
+        ("unet", {**UNET, "strides": [[1, 2, 2], 2]}, (2, 4, 4)),
+        ("segresnet", {}, (8, 8, 8)),
+        ("segresnet", {"blocks_down": [1, 1, 1], "blocks_up": [1, 1], "upsample_mode": "deconv"}, (4, 4, 4)),
+        ("segresnet_ds", {"init_filters": 4, "blocks_down": [1, 1, 1], "dsdepth": 2, "norm": "instance"}, (4, 4, 4)),
+        ("segresnet_ds", {"init_filters": 4, "norm": "instance", "resolution": [4, 1, 1]}, (2, 8, 8)),
+        ("swinunetr", SWIN, (32, 32, 32)),
+    ],
+)
+@pytest.mark.parametrize("stem", [1, 2])
+def test_every_network_takes_the_smallest_patch_of_its_stride_with_and_without_stem(
+    name: str, arguments: dict[str, Any], stride: tuple[int, int, int], stem: int
+) -> None:
+    if name == "swinunetr":
+        pytest.importorskip("einops", reason="needs the extra swin")
+    config = NetworkConfig(name=name, stem=stem, arguments=arguments)
+    assert stride_of(config) == tuple(stem * edge for edge in stride)
+    network = build_network(config, in_channels=2, out_channels=3)
+    patch = smallest_patch(config)
+    volume = torch.randn(1, 2, *patch)
+    output = network.train()(volume)
+    for level, head in enumerate(heads_of(output)):
+        assert head.shape == (1, 3, *(edge // 2**level for edge in patch))
+    build_loss(LossConfig())(output, torch.zeros(1, 3, *patch)).backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+    with torch.inference_mode():
+        logits = network.eval()(volume)
+        assert isinstance(logits, torch.Tensor)
+        assert logits.shape == (1, 3, *patch)
+
+
+def test_supervised_networks_have_as_many_heads_as_asked_for() -> None:
+    def num_heads(name: str, arguments: dict[str, Any]) -> int:
+        network = build_network(NetworkConfig(name=name, arguments=arguments), in_channels=1, out_channels=1)
+        return len(heads_of(network(torch.randn(1, 1, 16, 16, 16))))
+
+    assert num_heads("dynunet", SMALL) == 1
+    assert num_heads("dynunet", SUPERVISED) == 2
+    assert num_heads("segresnet_ds", {"init_filters": 4, "dsdepth": 3}) == 3
+
+
+def test_network_by_its_name_alone_has_monais_defaults() -> None:
+    assert NetworkConfig(name="segresnet").arguments == {}
+    assert NetworkConfig().arguments["deep_supervision"] is True
+
+
+def test_missing_package_of_a_network_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brats_seg.networks.build.find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"swinunetr: needs the package einops.*pip install einops.*brats_seg\[swin\]"
+    ):
+        build_network(NetworkConfig(name="swinunetr"), in_channels=1, out_channels=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("dynunet", {**SMALL, "strides": [1, [2, 2], 2]}), ("segresnet", {"blocks_down": 3}), ("unet", {"strides": "x"})],
+)
+def test_arguments_without_a_stride_are_an_error_of_the_config(name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="no strides can be told"):
+        check_patch(NetworkConfig(name=name, arguments=arguments), (16, 16, 16))

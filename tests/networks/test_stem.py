@@ -31,3 +31,14 @@ def test_network_behind_the_stem_sees_half_the_resolution() -> None:
 
     assert SpaceToDepth(Body(), 2)(torch.zeros(1, 4, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
     assert seen == [(1, 32, 4, 4, 4)]
+
+
+def test_every_head_of_the_body_is_brought_up_by_the_edge() -> None:
+    class Body(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x[:, :24], x[:, :24, ::2, ::2, ::2]]
+
+    volume = torch.randn(1, 4, 8, 8, 8)
+    full, half = SpaceToDepth(Body(), 2)(volume)
+    assert torch.equal(full, volume[:, :3])  # channels of a voxel's block stay together
+    assert half.shape == (1, 3, 4, 4, 4)

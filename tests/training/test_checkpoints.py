@@ -8,17 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from brats_seg.config import OptimizerConfig
 from brats_seg.errors import CheckpointError
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.optimizers import OPTIMIZERS, build_optimizer
 
 
 class Trained:
     """A small network, its average and its optimizer after some steps."""
 
-    def __init__(self, num_steps: int = 0) -> None:
+    def __init__(self, num_steps: int = 0, optimizer: str = "adamw") -> None:
         torch.manual_seed(0)
         self.network, self.average = nn.Linear(3, 2), nn.Linear(3, 2)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        config = OptimizerConfig(name=optimizer, learning_rate=0.1)
+        self.optimizer = build_optimizer(self.network.parameters(), config)
         self.step(num_steps)
 
     def step(self, count: int) -> None:
@@ -31,8 +34,9 @@ class Trained:
         return self.network, self.average, self.optimizer
 
 
-def test_continued_state_takes_the_same_next_steps(tmp_path: Path) -> None:
-    straight, stopped, fresh = Trained(7), Trained(4), Trained()
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_continued_state_takes_the_same_next_steps(tmp_path: Path, optimizer: str) -> None:
+    straight, stopped, fresh = (Trained(steps, optimizer) for steps in (7, 4, 0))
     save_state(tmp_path, Progress(step=4, best_dice=0.5, latest={"ET": 0.1}), *stopped.parts())
     progress, damaged = load_latest(tmp_path, *fresh.parts())
     assert progress == Progress(step=4, best_dice=0.5, latest={"ET": 0.1})

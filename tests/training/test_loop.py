@@ -123,6 +123,33 @@ def test_run_that_stopped_between_checkpoints_continues_to_the_bit(
     assert [[row[c] for c in columns] for row in tables[0]] == [[row[c] for c in columns] for row in tables[1]]
 
 
+def test_deep_supervision_with_dropout_and_sgd_continues_to_the_bit(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    overrides = ["network.arguments.deep_supervision=true", "network.arguments.deep_supr_num=1"]
+    overrides += ["network.arguments.dropout=0.2", "train.optimizer.name=sgd", "train.loss.name=dice_focal"]
+    straight, _ = trainer(tiny_recipe, phantom_store, tmp_path / "straight", *overrides)
+    stopped, watcher = trainer(tiny_recipe, phantom_store, tmp_path / "stopped", *overrides)
+    for one in (straight, stopped):
+        one.run_folder.mkdir()
+    straight.run()
+
+    def stop_at_step_four(step: int, loss: float | None) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+
+    watcher.stepped = stop_at_step_four  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    torch.manual_seed(99)
+    resumed, _ = trainer(tiny_recipe, phantom_store, tmp_path / "stopped", *overrides)
+    assert resumed.resume()
+    resumed.run()
+    assert resumed.network.training
+    for name in WEIGHTS:
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 @pytest.mark.slow
 def test_killed_process_continues_to_the_bit(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
     def command(output: Path, *more: str) -> list[str]:
@@ -187,7 +214,8 @@ def test_present_run_is_not_replaced_unasked(
         (["data.store=/nowhere"], "nowhere"),
         (["data.split=/nowhere.json"], "nowhere.json"),
         (["train.device=cuda:7"], "'cuda:7' is not there"),
-        (["train.loss.name=focal"], "unknown loss"),
+        (["train.loss.name=focall"], "unknown loss"),
+        (["network.name=unet"], "unet has no such argument"),
     ],
 )
 def test_wrong_settings_are_one_error_and_nothing_is_written(
