@@ -145,10 +145,12 @@ class Ours:
         torch, trainer = self._torch, self._of()
         from torch.utils.flop_counter import FlopCounterMode
 
+        from brats_seg.networks.heads import heads_of
+
         device = trainer.compute.device
         image = torch.randn(1, len(trainer.modalities), *trainer.config.train.patch, device=device)
         with FlopCounterMode(display=False) as counter, trainer.compute.autocast():
-            trainer.network(image).float().mean().backward()
+            torch.stack([head.float().mean() for head in heads_of(trainer.network(image))]).sum().backward()
         dtype = torch.float32 if trainer.compute.precision == "fp32" else torch.bfloat16
         return {
             "device": str(trainer.compute),
