@@ -147,8 +147,11 @@ class Ours:
 
         device = trainer.compute.device
         image = torch.randn(1, len(trainer.modalities), *trainer.config.train.patch, device=device)
-        with FlopCounterMode(display=False) as counter, trainer.compute.autocast():
-            trainer.network(image).float().mean().backward()
+        masks = torch.zeros(1, len(trainer.description.regions), *trainer.config.train.patch, device=device)
+        with FlopCounterMode(display=False) as counter:
+            with trainer.compute.autocast():
+                logits = trainer.network(image)
+            trainer.loss(logits, masks).backward()
         dtype = torch.float32 if trainer.compute.precision == "fp32" else torch.bfloat16
         return {
             "device": str(trainer.compute),
