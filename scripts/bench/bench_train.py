@@ -145,12 +145,13 @@ class Ours:
         torch, trainer = self._torch, self._of()
         from torch.utils.flop_counter import FlopCounterMode
 
-        from brats_seg.networks.heads import heads_of
-
         device = trainer.compute.device
         image = torch.randn(1, len(trainer.modalities), *trainer.config.train.patch, device=device)
-        with FlopCounterMode(display=False) as counter, trainer.compute.autocast():
-            torch.stack([head.float().mean() for head in heads_of(trainer.network(image))]).sum().backward()
+        masks = torch.zeros(1, len(trainer.description.regions), *trainer.config.train.patch, device=device)
+        with FlopCounterMode(display=False) as counter:
+            with trainer.compute.autocast():
+                logits = trainer.network(image)
+            trainer.loss(logits, masks).backward()
         dtype = torch.float32 if trainer.compute.precision == "fp32" else torch.bfloat16
         return {
             "device": str(trainer.compute),
