@@ -123,7 +123,8 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     held_out = trainer.validation_cases
     rows = write_validation(predictor, held_out, run / "validation", watcher.validating(len(held_out)))
     watcher.close()
-    watcher.said(_dice_table(summarize(rows), trainer.description.regions))
+    if rows:
+        watcher.said(_dice_table(summarize(rows), trainer.description.regions))
     for line in [*watcher.left_out(), f"wrote {run}", f"next: brats-seg predict {run} DATA OUT"]:
         watcher.said(line)
 
@@ -153,7 +154,7 @@ def _build(
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
 
     folds = folds_of_store(store, config.data)
-    training, validation = divide(store, folds, int(config.data.fold))
+    training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
     return folds, Trainer(config, store, training, validation, Path(config.output), compute, watcher)
 
 
