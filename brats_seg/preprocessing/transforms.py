@@ -271,12 +271,13 @@ def normalize_brain(image: Tensor, mean: Any, sd: Any) -> Tensor:
         sd: as `mean`.
     """
     raw = image.as_subclass(Tensor) if isinstance(image, MetaTensor) else image
-    result = torch.empty(raw.shape, dtype=torch.float32, device=raw.device)
-    moments = [
-        torch.as_tensor(v, dtype=torch.float32, device=raw.device).expand(raw.shape[:-3]).flatten() for v in (mean, sd)
-    ]
-    volumes = zip(result.flatten(0, -4), raw.flatten(0, -4), *moments, strict=True)
-    for volume, of_raw, of_mean, of_sd in volumes:  # one by one: less memory, which stays in the processor's cache
+    mean, sd = (torch.as_tensor(v, dtype=torch.float32, device=raw.device).expand(raw.shape[:-3]) for v in (mean, sd))
+    if raw.device.type != "cpu":
+        result = raw.to(torch.float32, copy=True).sub_(mean[..., None, None, None]).div_(sd[..., None, None, None])
+        return keep_brain(result, brain_bits(raw))
+    result = torch.empty(raw.shape, dtype=torch.float32)
+    volumes = zip(result.flatten(0, -4), raw.flatten(0, -4), mean.flatten(), sd.flatten(), strict=True)
+    for volume, of_raw, of_mean, of_sd in volumes:  # one by one: what is computed stays in the processor's cache
         keep_brain(volume.copy_(of_raw).sub_(of_mean).div_(of_sd), brain_bits(of_raw))
     return result
 
