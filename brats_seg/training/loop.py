@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from brats_seg.config import RunConfig
-from brats_seg.errors import WorkError
+from brats_seg.errors import CheckpointError, WorkError
 from brats_seg.files import write_text
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
@@ -27,6 +27,7 @@ from brats_seg.networks.weights import Description, put_tensors, save_weights, t
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.distributed import ALONE, Processes
 from brats_seg.training.initial import load_initial
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
 from brats_seg.training.patches import PatchReader, Sample
@@ -76,6 +77,7 @@ class Trainer:
         run: the RUN folder, present and writable.
         compute: device and precision.
         watcher: told of steps and validations.
+        processes: that train together; the first writes.
 
     Raises:
         ConfigError: settings that fit neither each other nor the store.
@@ -90,9 +92,12 @@ class Trainer:
         run: Path,
         compute: Compute,
         watcher: Watcher,
+        processes: Processes = ALONE,
     ) -> None:
         train = config.train
         check_patch(config.network, train.patch)
+        self.processes = processes
+        self._samples = processes.samples(train.batch, train.accumulate)
         self.config, self.run_folder, self.compute, self.watcher = config, run, compute, watcher
         self.validation_cases = list(validation)
         self.modalities = store.modalities
@@ -108,9 +113,10 @@ class Trainer:
         )
         self.layout = compute.layout_of(network, train.layout)
         self.network = network.to(compute.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self._compiled = compiled(self.network, compute, train.compile)
+        self._parallel = processes.parallel(self.network)
+        self._compiled = compiled(self._parallel, compute, train.compile)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.loss = build_loss(train.loss)
+        self.loss = build_loss(train.loss, processes.total)
         self.optimizer = build_optimizer(self.network.parameters(), train.optimizer)
         self.predictor = Predictor(self.average, self.description, config.inference, compute)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
@@ -126,11 +132,22 @@ class Trainer:
         progress, damaged = load_latest(self.run_folder / "state", self.network, self.average, self.optimizer)
         for line in damaged:
             self.watcher.said(line)
+        self._require_one_step(progress.step if progress else 0)
         if progress is None:
             return False
         self.progress = progress
-        _cut_metrics(self.run_folder / METRICS, progress.step)
+        if self.processes.is_first:
+            _cut_metrics(self.run_folder / METRICS, progress.step)
         return True
+
+    def _require_one_step(self, step: int) -> None:
+        """Refuse to go on where processes have found different states: the RUN has to lie where all of them see it."""
+        steps = self.processes.gathered(step, self.compute.device)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"{self.run_folder}: process {self.processes.rank} found the state of step {step}, others found "
+                f"{sorted(set(steps) - {step})}; put the run's folder on a disk that every machine sees"
+            )
 
     def start_from(self, weights: Path) -> None:
         """Start from trained weights instead of fresh ones (`train.init`).
@@ -167,7 +184,9 @@ class Trainer:
                 self._save()
             if stops:
                 break
-        save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        if self.processes.is_first:
+            save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        self.processes.wait()
         return self.progress
 
     def rehearse(self, num_steps: int = 3) -> float:
@@ -185,7 +204,7 @@ class Trainer:
         train = self.config.train
 
         def read(step: int) -> list[Sample]:
-            return self.reader.read(step, train.batch)
+            return [self.reader.sample(step, number, train.batch) for number in self._samples]
 
         with ThreadPoolExecutor(1, thread_name_prefix="patches") as executor:
             ahead = [executor.submit(read, step) for step in range(first, min(first + 2, train.steps + 1))]
@@ -201,9 +220,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, 0).integers(2**62)))
-        size = train.batch // train.accumulate
-        parts = [self._backward(samples[first : first + size]) for first in range(0, train.batch, size)]
+        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, self.processes.rank).integers(2**62)))
+        size = len(samples) // train.accumulate
+        parts = []
+        for first in range(0, len(samples), size):
+            with self.processes.undisturbed(self._parallel, is_last=first + size == len(samples)):
+                parts.append(self._backward(samples[first : first + size]))
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), train.optimizer.gradient_clip)
         self.scaler.step(self.optimizer)
@@ -237,12 +259,12 @@ class Trainer:
             torch._foreach_lerp_(average, own, share)
 
     def _look_at_losses(self) -> float:
-        """Return the mean loss since the last row.
+        """Return the mean loss since the last row, over all processes.
 
         Raises:
             WorkError: one of them is not finite.
         """
-        losses: list[float] = torch.stack(self._interval.losses).tolist()
+        losses: list[float] = self.processes.mean(torch.stack(self._interval.losses)).tolist()
         first = self.progress.step - len(losses) + 1
         for step, loss in enumerate(losses, first):
             if not math.isfinite(loss):
@@ -268,6 +290,9 @@ class Trainer:
             "patches_per_second": round(num_patches / max(time.perf_counter() - self._interval.begun, 1e-9), 3),
             **{f"dice_{name}": scores.get(name, "") for name in (*self.description.regions, "mean")},
         }
+        self._interval = _Interval()
+        if not self.processes.is_first:
+            return
         path = self.run_folder / METRICS
         is_new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -275,18 +300,18 @@ class Trainer:
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
-        self._interval = _Interval()
 
     def _validate(self) -> dict[str, float]:
         """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far."""
         begun = time.perf_counter()
         progress, train = self.progress, self.config.train
         limit = None if progress.step == train.steps else train.validation_cases
-        scores = mean_dice(self.predictor, self.validation_cases[:limit])
+        scores = mean_dice(self.predictor, self.validation_cases[:limit], self.processes)
         scores["mean"] = sum(scores.values()) / len(scores)
         if progress.best_dice is None or scores["mean"] > progress.best_dice:
             progress.best_dice, progress.best_step, progress.validations_since_best = scores["mean"], progress.step, 0
-            save_weights(self.run_folder / WEIGHTS, self.average, self.description)
+            if self.processes.is_first:
+                save_weights(self.run_folder / WEIGHTS, self.average, self.description)
         else:
             progress.validations_since_best += 1
         progress.latest = scores
@@ -299,7 +324,8 @@ class Trainer:
         return patience is not None and self.progress.validations_since_best >= patience
 
     def _save(self) -> None:
-        save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
+        if self.processes.is_first:
+            save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -243,7 +243,7 @@ def test_store_must_be_named(tiny_recipe: Path, capsys: pytest.CaptureFixture[st
     assert "data.store is not set" in capsys.readouterr().err
 
 
-def test_several_processes_are_refused_in_one_line(
+def test_several_processes_without_torchrun_are_refused_in_one_line(
     tiny_recipe: Path,
     phantom_store: Path,
     tmp_path: Path,
@@ -252,7 +252,9 @@ def test_several_processes_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert "start them with torchrun" in error
+    assert error.count("\n") == 1
 
 
 def test_dry_run_measures_and_writes_nothing(
