@@ -5,7 +5,9 @@ Everything is written to a temporary name in the target's own folder and then re
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -14,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +36,7 @@ __all__ = [
     "provenance",
     "read_json",
     "require_outside",
+    "write_csv",
     "write_json",
     "write_text",
 ]
@@ -118,6 +121,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, complete or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, lines: Iterable[Sequence[Any]]) -> None:
+    """Write a table, complete or not at all: floats in full precision, `inf` and `nan` in words."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([repr(float(x)) if isinstance(x, float) else x for x in line] for line in lines)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

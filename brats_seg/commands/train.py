@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brats_seg.networks.compute import Compute
     from brats_seg.preprocessing.store import Store
     from brats_seg.training.distributed import Processes
-    from brats_seg.training.loop import Trainer
+    from brats_seg.training.loop import Rehearsal, Trainer
 
 __all__ = ["command", "train"]
 
@@ -122,7 +122,7 @@ def _of_fold(config: RunConfig, fold: int) -> RunConfig:
 
 
 def _train_fold(config: RunConfig, session: _Session) -> None:
-    from brats_seg.evaluation.evaluate import summarize  # noqa: PLC0415
+    from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
@@ -224,6 +224,7 @@ def _say_plan(trainer: Trainer, watcher: TrainingWatcher) -> None:
     )
     count = trainer.processes.count
     watcher.said(f"device: {trainer.compute}" + f"; {count} processes train together" * (count > 1))
+    watcher.said(f"data: {trainer.volumes.explanation}")
     for line in watcher.left_out():
         watcher.said(line)
 
@@ -275,13 +276,25 @@ def _rehearse(config: RunConfig, session: _Session) -> None:
     watcher = session.watcher(config, has_bar=False)
     _, trainer = _build(config, open_store(Path(config.data.store or "")), session, watcher)
     _say_plan(trainer, watcher)
-    seconds = trainer.rehearse()
-    total = seconds * config.train.steps
-    watcher.said(
-        f"measured: {seconds:.2f} s a step, {config.train.batch / seconds:.2f} patches a second; "
-        f"all steps about {total / 3600:.1f} h without validations"
-    )
+    for line in _rehearsed(trainer.rehearse(), config, len(trainer.pool.cases)):
+        watcher.said(line)
     watcher.said("dry run: nothing was written")
+
+
+def _rehearsed(measured: Rehearsal, config: RunConfig, num_cases: int) -> list[str]:
+    """Return what a rehearsal found, in words."""
+    seconds, train = measured.seconds, config.train
+    epoch_steps = -(-num_cases // train.batch)
+    total_minutes = seconds * train.steps / 60
+    total = f"{total_minutes / 60:.1f} h" if total_minutes >= 90 else f"{total_minutes:.1f} min"
+    return [
+        f"measured: {seconds:.3g} s a step, {train.batch / seconds:.3g} patches a second, "
+        f"{measured.augmentation_seconds / seconds:.0%} of it augmentation; "
+        f"{measured.read_bytes / seconds / 1e6:.3g} MB a second from the store",
+        f"memory: {measured.peak_bytes / 1e9:.2f} GB at most",
+        f"an epoch (every case once, {epoch_steps} steps): {epoch_steps * seconds / 60:.1f} min; "
+        f"all {train.steps} steps: {total}, without validations",
+    ]
 
 
 def _dice_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:

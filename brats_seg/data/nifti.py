@@ -51,6 +51,7 @@ __all__ = [
     "read_header",
     "read_label_map",
     "read_stack",
+    "read_stored",
     "read_volume",
     "same_geometry",
     "write_label_map",
@@ -89,12 +90,21 @@ def read_volume(path: Path, *, channel: int | None = None) -> tuple[NDArray[Any]
     Raises:
         DataError: as `read_header`; or the file is truncated or damaged, or has no such channel.
     """
+    array, header = read_stored(path, channel=channel)
+    return _as_values(array, header), header
+
+
+def read_stored(path: Path, *, channel: int | None = None) -> tuple[NDArray[Any], Header]:
+    """Return the numbers of a file as they are on disk, not scaled and in its byte order, and the header.
+
+    Otherwise as `read_volume`: for stored numbers that are wanted as such, like the levels of saved probabilities.
+    """
     with _reading(path), _open(path) as stream:
         header = _header_of_stream(stream, path)
         shape, skip = _part(header, channel, path)
         array = np.empty(shape, header.dtype)
         _fill(stream, array, header.vox_offset + skip * array.nbytes)
-    return _as_values(array, header), header
+    return array, header
 
 
 def read_stack(files: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[Any], tuple[Header, ...]]:

@@ -18,12 +18,23 @@ from numpy.typing import NDArray
 
 from brats_seg.evaluation.overlap import union_box
 
-__all__ = ["Spacing", "SurfaceDistances", "assd", "border", "hd95_pooled", "nsd", "surface_distances"]
+__all__ = [
+    "REACH",
+    "Spacing",
+    "SurfaceDistances",
+    "assd",
+    "border",
+    "hd95_directed",
+    "hd95_pooled",
+    "nearest_distances",
+    "nsd",
+    "surface_distances",
+]
 
 Spacing = tuple[float, float, float]
 """Voxel size along (K, J, I), in mm or any unit that distances shall have."""
 
-_REACH = 2
+REACH = 2
 """Voxels along an axis within which the nearest border voxel is looked up by offset; beyond them a k-d tree finds it.
 
 Any value gives the same distances: on real pairs 2 takes a half to a third of the tree's time alone, 3 no less than 2.
@@ -77,11 +88,11 @@ def surface_distances(
     if box is None:
         return SurfaceDistances(np.empty(0), np.empty(0))
     # Padded so that an offset from a border voxel never leaves the array or wraps into the next row.
-    of_reference, of_prediction = (border(np.pad(mask[box], _REACH)) for mask in (reference, prediction))
+    of_reference, of_prediction = (border(np.pad(mask[box], REACH)) for mask in (reference, prediction))
     common = of_reference & of_prediction  # these have distance 0 both ways
     zeros = np.zeros(np.count_nonzero(common))
-    from_reference = _directed(np.flatnonzero(of_reference & ~common), of_prediction, spacing)
-    from_prediction = _directed(np.flatnonzero(of_prediction & ~common), of_reference, spacing)
+    from_reference = nearest_distances(np.flatnonzero(of_reference & ~common), of_prediction, spacing)
+    from_prediction = nearest_distances(np.flatnonzero(of_prediction & ~common), of_reference, spacing)
     return SurfaceDistances(np.concatenate([from_reference, zeros]), np.concatenate([from_prediction, zeros]))
 
 
@@ -94,53 +105,62 @@ def hd95_pooled(distances: SurfaceDistances) -> float:
     return float(np.percentile(distances.pooled, 95)) if distances.is_complete else math.nan
 
 
+def hd95_directed(distances: SurfaceDistances) -> float:
+    """Return the larger of the two directed 95th percentiles (definition C, MONAI's); nan where a mask is empty."""
+    if not distances.is_complete:
+        return math.nan
+    return max(float(np.percentile(side, 95)) for side in (distances.from_reference, distances.from_prediction))
+
+
 def assd(distances: SurfaceDistances) -> float:
     """Return the mean of both directed lists pooled (average symmetric surface distance); nan where a mask is empty."""
     return float(distances.pooled.mean()) if distances.is_complete else math.nan
 
 
-def nsd(distances: SurfaceDistances, tolerance: float) -> float:
+def nsd(distances: SurfaceDistances, tolerance: float, *, epsilon: float = 0.0) -> float:
     """Return the normalised surface Dice: the mean, over both sides, of the share of border voxels within `tolerance`.
 
     It counts border voxels as nnU-Net does, not areas as DeepMind's surface Dice. One mask empty: 0; both empty: nan.
     Distances are allowed `_TOLERANCE_SLACK` more, because headers keep a spacing of 0.1 mm as 0.10000000149.
+    `epsilon` is added to the denominator of (sum of both shares) / 2; the script of BraTS 2024 has 1e-8 there.
     """
     limit = tolerance * (1 + _TOLERANCE_SLACK)
     sides = (distances.from_reference, distances.from_prediction)
     if not any(side.size for side in sides):
         return math.nan
-    return sum(float(np.mean(side <= limit)) if side.size else 0.0 for side in sides) / 2
+    return sum(np.count_nonzero(side <= limit) / side.size if side.size else 0.0 for side in sides) / (2 + epsilon)
 
 
-def _directed(points: NDArray[np.intp], targets: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float64]:
-    """Return the distance of each of `points` (flat indices, not in `targets`) to the nearest voxel of `targets`.
+def nearest_distances(points: NDArray[np.intp], targets: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float64]:
+    """Return the distance of each of `points` to the nearest voxel of `targets`; inf where it has none.
 
-    Most border voxels of a fair prediction lie within two voxels of the other border: offsets are tried from the
-    nearest outwards, and only what is left asks a tree.
+    `points` are flat indices into `targets`, none of them in it and none within `REACH` of the array's faces. Most
+    border voxels of a fair prediction lie within two voxels of the other border: offsets are tried from the nearest
+    outwards, and only what is left asks a tree.
     """
-    found, flat = [], targets.ravel()
-    for distance, offsets in _shells(spacing, targets.shape):
-        is_hit = np.zeros(len(points), bool)
-        for offset in offsets:
+    distances, flat = np.empty(len(points)), targets.ravel()
+    left = np.arange(len(points))
+    steps = np.array([targets.shape[1] * targets.shape[2], targets.shape[2], 1])
+    for distance, offsets in _shells(spacing):
+        if not len(left):
+            return distances
+        is_hit = np.zeros(len(left), bool)
+        for offset in (offsets @ steps).tolist():
             is_hit |= flat[points + offset]
-        found.append(np.full(np.count_nonzero(is_hit), distance))
-        points = points[~is_hit]
-        if not len(points):
-            break
-    else:
-        found.append(_far_distances(points, targets, spacing))
-    return np.concatenate(found)
+        distances[left[is_hit]] = distance
+        left, points = left[~is_hit], points[~is_hit]
+    distances[left] = _far_distances(points, targets, spacing)
+    return distances
 
 
 @lru_cache(maxsize=64)
-def _shells(spacing: Spacing, shape: tuple[int, ...]) -> tuple[tuple[float, tuple[int, ...]], ...]:
-    """Return (distance, its flat offsets), from the nearest outwards, as far as no nearer voxel is left out."""
-    by_distance: dict[float, list[int]] = {}
-    for k, j, i in itertools.product(range(-_REACH, _REACH + 1), repeat=3):
-        distance = _length(np.array([[k, j, i]]), spacing)[0]
-        if 0 < distance < (_REACH + 1) * min(spacing):
-            by_distance.setdefault(float(distance), []).append((k * shape[1] + j) * shape[2] + i)
-    return tuple((distance, tuple(by_distance[distance])) for distance in sorted(by_distance))
+def _shells(spacing: Spacing) -> tuple[tuple[float, NDArray[np.intp]], ...]:
+    """Return (distance, its offsets (n, 3)), from the nearest outwards, as far as no nearer voxel is left out."""
+    reach = range(-REACH, REACH + 1)
+    offsets = np.array(list(itertools.product(reach, repeat=3)))
+    distances = _length(offsets, spacing)
+    limit = (REACH + 1) * min(spacing)
+    return tuple((float(one), offsets[distances == one]) for one in np.unique(distances) if 0 < one < limit)
 
 
 def _far_distances(points: NDArray[np.intp], targets: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """From raw samples to what the network learns from, on the training device.
 
 Normalising and label map -> regions are the transforms that prediction uses. Every sample has its own parameters
-(`spatial.py`, `intensity.py`), drawn before it was read, so it comes out the same in whatever batch it is.
+(`spatial.py`, `resampling.py`, `intensity.py`), drawn before it was read, and comes out the same in any batch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from brats_seg.editions import get_edition
-from brats_seg.preprocessing.transforms import normalize_brain, regions_from_labels
+from brats_seg.preprocessing.transforms import brain_bits, normalize_brain, regions_from_labels
 from brats_seg.training.intensity import change_intensities
 from brats_seg.training.patches import Sample
-from brats_seg.training.spatial import resample
+from brats_seg.training.resampling import resample
+from brats_seg.training.spatial import patch_coordinates
 
 __all__ = ["augment", "training_input"]
 
@@ -33,11 +34,10 @@ def augment(sample: Sample, device: torch.device) -> tuple[Tensor, Tensor]:
     raw, label_map, moments = (
         tensor.to(device, non_blocking=True) for tensor in (sample.image, sample.label_map, sample.moments)
     )
-    is_background = raw == 0
+    brain = brain_bits(raw)
     image = normalize_brain(raw, moments[0], moments[1])
     if sample.spatial.is_resampled:
-        image, label_map, is_background = resample(
-            image, label_map, is_background, sample.spatial, sample.centre, sample.patch
-        )
-    change_intensities(image, is_background, sample.intensity)
+        places = patch_coordinates(sample.spatial, sample.centre, sample.patch, device)
+        image, label_map, brain = resample(image, label_map, brain, places)
+    change_intensities(image, brain, sample.intensity)
     return image, regions_from_labels(label_map, get_edition(sample.edition)).float()

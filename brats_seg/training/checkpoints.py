@@ -34,6 +34,8 @@ class Progress:
     is_finished: bool = False
     latest: dict[str, float] = field(default_factory=dict)
     """Dice per region of the latest validation."""
+    loss_scaling: dict[str, Any] = field(default_factory=dict)
+    """State of the scaling of fp16's gradients; empty in other precisions."""
 
 
 def save_state(

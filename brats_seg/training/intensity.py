@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from brats_seg.config import AugmentationConfig
+from brats_seg.preprocessing.transforms import keep_brain
 
 __all__ = ["IntensityDraw", "change_intensities", "draw_intensity"]
 
@@ -99,37 +100,37 @@ def _about_one(limits: tuple[float, float], num: int, random: np.random.Generato
     return np.where(is_below, below, above)
 
 
-def change_intensities(image: Tensor, is_background: Tensor, draw: IntensityDraw) -> None:
+def change_intensities(image: Tensor, brain: Tensor, draw: IntensityDraw) -> None:
     """Apply a sample's parameters to its image, in place.
 
     Args:
         image: (modality, K, J, I) float32, contiguous, 0 in the background.
-        is_background: (modality, K, J, I) bool.
+        brain: (modality, K, J, I) int32, as `brain_bits` gives it.
         draw: the parameters.
     """
     if draw.noise_sd:
         random = torch.Generator(image.device).manual_seed(draw.noise_seed)
         image.add_(torch.randn(image.shape, generator=random, device=image.device), alpha=draw.noise_sd)
-        image.masked_fill_(is_background, 0.0)
-    for modality, (volume, background) in enumerate(zip(image, is_background, strict=True)):
+        keep_brain(image, brain)
+    for modality, (volume, bits) in enumerate(zip(image, brain, strict=True)):
         if not draw.is_kept[modality]:
             volume.zero_()
             continue
         if draw.blur_voxels[modality].any():
-            volume.copy_(_blurred(volume, draw.blur_voxels[modality])).masked_fill_(background, 0.0)
+            keep_brain(volume.copy_(_blurred(volume, draw.blur_voxels[modality])), bits)
         if draw.brightness[modality] != 1:
             volume.mul_(float(draw.brightness[modality]))
         if draw.contrast[modality] != 1:
-            _change_contrast(volume, background, float(draw.contrast[modality]))
+            _change_contrast(volume, bits, float(draw.contrast[modality]))
         if draw.resolution[modality] != 1:
-            volume.copy_(_at_resolution(volume, float(draw.resolution[modality]))).masked_fill_(background, 0.0)
+            keep_brain(volume.copy_(_at_resolution(volume, float(draw.resolution[modality]))), bits)
         if draw.gamma_inverted[modality] != 1:
-            _apply_gamma(volume.neg_(), background, float(draw.gamma_inverted[modality]))
-            volume.neg_().masked_fill_(background, 0.0)
+            _apply_gamma(volume.neg_(), bits, float(draw.gamma_inverted[modality]))
+            keep_brain(volume.neg_(), bits)
         if draw.gamma[modality] != 1:
-            _apply_gamma(volume, background, float(draw.gamma[modality]))
+            _apply_gamma(volume, bits, float(draw.gamma[modality]))
         if draw.gain[modality] != 1 or draw.shift[modality] != 0:
-            volume.mul_(float(draw.gain[modality])).add_(float(draw.shift[modality])).masked_fill_(background, 0.0)
+            keep_brain(volume.mul_(float(draw.gain[modality])).add_(float(draw.shift[modality])), bits)
 
 
 def _blurred(volume: Tensor, sd_voxels: NDArray[np.float64]) -> Tensor:
@@ -162,23 +163,24 @@ def _moments(volume: Tensor, num_brain: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance.clamp_min(0).sqrt()
 
 
-def _num_brain(background: Tensor) -> Tensor:
-    return (background.numel() - background.sum()).clamp_min(1)
+def _num_brain(bits: Tensor) -> Tensor:
+    """Return how many voxels have their bits set (each is the integer -1), at least 1."""
+    return (-bits.sum()).clamp_min(1)
 
 
-def _change_contrast(volume: Tensor, background: Tensor, factor: float) -> None:
+def _change_contrast(volume: Tensor, bits: Tensor, factor: float) -> None:
     """Stretch (K, J, I) about the brain's mean, in place, within the range that it has."""
-    mean = volume.sum() / _num_brain(background)
+    mean = volume.sum() / _num_brain(bits)
     low, high = volume.aminmax()
-    volume.sub_(mean).mul_(factor).add_(mean).clamp_(low, high).masked_fill_(background, 0.0)
+    keep_brain(volume.sub_(mean).mul_(factor).add_(mean).clamp_(low, high), bits)
 
 
-def _apply_gamma(volume: Tensor, background: Tensor, exponent: float) -> None:
+def _apply_gamma(volume: Tensor, bits: Tensor, exponent: float) -> None:
     """Bend (K, J, I) by an exponent within its range, in place; the brain keeps its mean and standard deviation."""
-    num_brain = _num_brain(background)
+    num_brain = _num_brain(bits)
     mean, sd = _moments(volume, num_brain)
     low, high = volume.aminmax()
     span = (high - low).clamp_min(1e-7)
-    volume.sub_(low).div_(span).pow_(exponent).mul_(span).add_(low).masked_fill_(background, 0.0)
+    keep_brain(volume.sub_(low).div_(span).pow_(exponent).mul_(span).add_(low), bits)
     bent_mean, bent_sd = _moments(volume, num_brain)
-    volume.sub_(bent_mean).mul_(sd / bent_sd.clamp_min(1e-7)).add_(mean).masked_fill_(background, 0.0)
+    keep_brain(volume.sub_(bent_mean).mul_(sd / bent_sd.clamp_min(1e-7)).add_(mean), bits)

@@ -29,13 +29,14 @@ from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
 from brats_seg.training.distributed import ALONE, Processes
 from brats_seg.training.initial import load_initial
+from brats_seg.training.memory import explained_out_of_memory, peak_bytes
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
 from brats_seg.training.patches import PatchReader, Sample
 from brats_seg.training.sampling import CasePool, generator
 from brats_seg.training.validation import mean_dice
 from brats_seg.training.volumes import hold_cases
 
-__all__ = ["LAST_WEIGHTS", "METRICS", "Trainer", "Watcher"]
+__all__ = ["LAST_WEIGHTS", "METRICS", "Rehearsal", "Trainer", "Watcher"]
 
 LAST_WEIGHTS = "last.safetensors"
 METRICS = "metrics.csv"
@@ -64,6 +65,20 @@ class _Interval:
 
     losses: list[Tensor] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a step takes."""
+
+    seconds: float
+    """Of a whole step, augmentation included."""
+    augmentation_seconds: float
+    """Of that, from raw voxels to the network's input."""
+    peak_bytes: int
+    """Most memory held, of the GPU or of the machine."""
+    read_bytes: int
+    """Voxels that a step reads from the store."""
 
 
 class Trainer:
@@ -95,6 +110,7 @@ class Trainer:
         processes: Processes = ALONE,
     ) -> None:
         train = config.train
+        torch.backends.cudnn.benchmark = True  # patches are all of one size; without effect on a CPU
         check_patch(config.network, train.patch)
         self.processes = processes
         self._samples = processes.samples(train.batch, train.accumulate)
@@ -136,6 +152,7 @@ class Trainer:
         if progress is None:
             return False
         self.progress = progress
+        self.scaler.load_state_dict(progress.loss_scaling)
         if self.processes.is_first:
             _cut_metrics(self.run_folder / METRICS, progress.step)
         return True
@@ -163,10 +180,18 @@ class Trainer:
         """Train to the last step, or until early stopping; return how far it came.
 
         Raises:
-            WorkError: the loss is not finite; names the step and its cases.
+            WorkError: the loss is not finite (names the step and its cases), or out of memory (says what to try).
         """
-        train = self.config.train
         self._interval = _Interval()
+        with explained_out_of_memory(self.config, self.compute):
+            self._train()
+        if self.processes.is_first:
+            save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        self.processes.wait()
+        return self.progress
+
+    def _train(self) -> None:
+        train = self.config.train
         for step, samples in self._batches(self.progress.step + 1):
             self._step(step, samples)
             is_last = step == train.steps
@@ -184,20 +209,30 @@ class Trainer:
                 self._save()
             if stops:
                 break
-        if self.processes.is_first:
-            save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
-        self.processes.wait()
-        return self.progress
 
-    def rehearse(self, num_steps: int = 3) -> float:
-        """Return the seconds of a step, the fastest of a few after one warm-up; the trainer is used up by it."""
-        seconds = []
-        for step, samples in itertools.islice(self._batches(1), num_steps + 1):
-            begun = time.perf_counter()
-            self._step(step, samples)
-            self._interval.losses[-1].item()  # waits for the device
-            seconds.append(time.perf_counter() - begun)
-        return min(seconds[1:] or seconds)
+    def rehearse(self, num_steps: int = 3) -> Rehearsal:
+        """Return what a step takes, the fastest of a few after one warm-up; the trainer is used up by it.
+
+        Raises:
+            WorkError: out of memory; says what to try.
+        """
+        seconds, data_seconds = [], []
+        with explained_out_of_memory(self.config, self.compute):
+            for step, samples in itertools.islice(self._batches(1), num_steps + 1):
+                begun = time.perf_counter()
+                training_input(samples, self.compute.device)[1].sum().item()  # waits for the device
+                data_seconds.append(time.perf_counter() - begun)
+                begun = time.perf_counter()
+                self._step(step, samples)
+                self._interval.losses[-1].item()
+                seconds.append(time.perf_counter() - begun)
+        read = sum(part.nbytes for sample in samples for part in (sample.image, sample.label_map))
+        return Rehearsal(
+            seconds=min(seconds[1:] or seconds),
+            augmentation_seconds=min(data_seconds[1:] or data_seconds),
+            peak_bytes=peak_bytes(self.compute.device),
+            read_bytes=read,
+        )
 
     def _batches(self, first: int) -> Iterator[tuple[int, list[Sample]]]:
         """Yield the samples of all remaining steps, two steps read ahead in a thread."""
@@ -324,6 +359,7 @@ class Trainer:
         return patience is not None and self.progress.validations_since_best >= patience
 
     def _save(self) -> None:
+        self.progress.loss_scaling = self.scaler.state_dict()
         if self.processes.is_first:
             save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
 

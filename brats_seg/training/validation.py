@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from brats_seg.data.nifti import write_label_map
 from brats_seg.editions import get_edition
-from brats_seg.evaluation.evaluate import Row, evaluate_case, write_cases_csv
+from brats_seg.evaluation.evaluate import evaluate_case
 from brats_seg.evaluation.overlap import confusion, dice
+from brats_seg.evaluation.records import Row, write_cases_csv
 from brats_seg.files import make_output_folder, write_text
 from brats_seg.inference.predict import Predictor, paste
 from brats_seg.preprocessing.store import StoredCase

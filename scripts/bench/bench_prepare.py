@@ -180,19 +180,14 @@ def main() -> None:
             **{f"{name}_ms": round(total / len(tasks), 1) for name, total in totals.items()},
             **{f"cpu_ratio_{name}": round(cpu[name] / cpu["ours"], 2) for name in peers},
         },
-        conditions={"threads": args.threads, "rounds": args.rounds, "cases": list(turns), "versions": versions()},
+        conditions={
+            "threads": args.threads,
+            "rounds": args.rounds,
+            "cases": list(turns),
+            "versions": measure.versions(),
+        },
         target=args.json,
     )
-
-
-def versions() -> dict[str, Any]:
-    """Return our versions; the peers' are those that `peers.sh` installs."""
-    from brats_seg.files import provenance
-
-    found: dict[str, Any] = provenance()["versions"]
-    python = measure.peer_python("monai")
-    made_of = python.parent.parent / "made-of.txt" if python else None
-    return {**found, "peer monai": made_of.read_text().strip() if made_of and made_of.is_file() else None}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Side", "Turn", "in_turns", "machine", "median_ms", "peer_python", "report", "row", "serve"]
+__all__ = ["Side", "Turn", "in_turns", "machine", "median_ms", "peer_python", "report", "row", "serve", "versions"]
 
 _CALM = 0.15
 """Cores that others may take before a row should be doubted."""
@@ -134,6 +134,19 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def versions() -> dict[str, Any]:
+    """Return our versions, and what `peers.sh` installed for each peer."""
+    from brats_seg.files import provenance  # a peer's process has no brats_seg
+
+    found: dict[str, Any] = dict(provenance()["versions"])
+    for name in ("monai", "medpy", "nnunet"):
+        python = peer_python(name)
+        made_of = python.parent.parent / "made-of.txt" if python else None
+        if made_of and made_of.is_file():
+            found[f"peer {name}"] = made_of.read_text().strip()
+    return found
 
 
 def median_ms(turns: Sequence[Turn]) -> float:

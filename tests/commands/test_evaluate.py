@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from brats_seg.cli import run
-from brats_seg.data.nifti import header_for, write_label_map
+from brats_seg.data.nifti import header_for, write_label_map, write_volume
 
 SHAPE = (6, 7, 8)
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -54,7 +55,9 @@ def test_table_names_protocol_regions_and_worst_cases(words: list[str], capsys: 
 def test_last_line_says_what_was_written_and_what_is_next(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run(words)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"Wrote cases.csv, summary.json, portal.csv, run.json to {words[-1]}; next, ")
+    assert last.startswith(
+        f"Wrote cases.csv, summary.json, portal.csv, supplement.csv, run.json to {words[-1]}; next, "
+    )
 
 
 def test_quiet_prints_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,3 +120,66 @@ def test_help_shows_an_example_and_loads_no_heavy_package() -> None:
     help_text, modules = done.stdout.rsplit("\n", 2)[:2]
     assert "Example:\n    brats-seg evaluate BraTS2020_TrainingData predictions" in help_text
     assert not {"torch", "monai", "SimpleITK", "scipy", "numpy", "nibabel"} & set(modules.split())
+
+
+def test_lesions_have_a_table_of_their_own(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words[words.index("brats2020")] = "instance"
+    assert run(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines.index(next(line for line in lines if line.startswith("lesion-wise")))
+    assert lines[table].split()[-3:] == ["found", "missed", "false"]
+    # ET: one lesion, found half; in the second case there is none, and nothing to average.
+    assert lines[table + 2].split()[:2] == ["ET", "0.500"]
+    assert lines[table + 2].split()[-3:] == ["1", "0", "0"]
+    assert any(line.startswith("Worst cases by mean Dice of instances of ET, TC, WT") for line in lines)
+    assert all(len(line) <= 100 for line in lines[:-1])
+
+
+def test_rules_are_told_in_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words[words.index("brats2020")] = "brats2023"
+    assert run(words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Rules of GLI: parts within 3 steps of dilation are one lesion; reference lesions up to 50 mm3" in out
+    assert "a missed or invented lesion costs Dice 0 and HD95 374" in out
+
+
+def test_tolerances_add_surface_dice_to_the_supplement(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "--nsd", "0.5, 2"]) == 0
+    header = (Path(words[-1]) / "supplement.csv").read_text().splitlines()[0]
+    assert header.endswith("nsd_0_5mm,nsd_2mm")
+
+
+@pytest.mark.parametrize("text", ["two", "-1", "0", "inf", "1;2"])
+def test_a_tolerance_that_is_none_is_refused(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "--nsd", text]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --nsd {text}: expected positive numbers of mm")
+    assert not Path(words[-1]).exists()
+
+
+def test_help_names_every_protocol() -> None:
+    from brats_seg.commands.evaluate import PROTOCOL_NAMES
+    from brats_seg.evaluation import PROTOCOLS
+
+    assert set(PROTOCOL_NAMES.split("|")) == set(PROTOCOLS)
+
+
+def test_probabilities_add_calibration(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(words[-1]).parent / "probabilities"
+    folder.mkdir()
+    for case, regions in (("BraTS20_Training_001", (4, 1, 2)), ("BraTS20_Training_002", (2, 1))):
+        for number, region in enumerate(("ET", "TC", "WT")):
+            volume = np.zeros(SHAPE, np.uint8)
+            volume[2, 2 : 2 + min(number + 1, len(regions)), 2:4] = 255
+            header = header_for(SHAPE, (1.0, 1.0, 1.0), AFFINE, np.uint8)
+            write_volume(folder / f"{case}_{region}.nii.gz", volume, header, slope=1 / 255)
+    assert run([*words, "--probabilities", str(folder)]) == 0
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if line.startswith("probabilities")]
+    assert table == ["probabilities    ECE  Brier  average precision"]
+    assert {"calibration.csv", "precision_recall.csv"} <= {path.name for path in Path(words[-1]).iterdir()}
+    summary = json.loads((Path(words[-1]) / "summary.json").read_text())
+    wt = summary["calibration"]["regions"]["WT"]  # exactly the reference's voxels, and no other
+    assert (wt["ece"], wt["brier"], wt["average_precision"]) == (0, 0, 1)
+    (folder / "BraTS20_Training_002_TC.nii.gz").unlink()
+    assert run([*words, "--overwrite", "--probabilities", str(folder)]) == 2
+    assert "case BraTS20_Training_002: no probabilities of TC" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from brats_seg.data.nifti import (
     read_header,
     read_label_map,
     read_stack,
+    read_stored,
     read_volume,
     same_geometry,
     write_label_map,
@@ -92,6 +93,17 @@ def test_scaled_file_gives_float32_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume, _volume("f4") * 0.5 + 1)
     assert (header.slope, header.intercept) == (0.5, 1.0)
     np.testing.assert_array_equal(nib.load(tmp_path / "a.nii").get_fdata().T, volume)
+
+
+def test_stored_numbers_are_neither_scaled_nor_swapped(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(_volume().T, BRATS_AFFINE, nib.Nifti1Header(endianness=">"))
+    nib.save(image, tmp_path / "a.nii")
+    _patched(tmp_path / "a.nii", 112, np.array([0.5, 3.0], ">f4").tobytes())  # scl_slope, scl_inter
+    stored, header = read_stored(tmp_path / "a.nii")
+    np.testing.assert_array_equal(stored, _volume())
+    assert stored.dtype == np.dtype(">f4")
+    assert (header.slope, header.intercept) == (0.5, 3.0)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii")[0], _volume() * 0.5 + 3)
 
 
 def test_affine_comes_from_the_qform_where_the_sform_code_is_zero(tmp_path: Path) -> None:

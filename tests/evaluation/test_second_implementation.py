@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from brats_seg.editions import get_edition
-from brats_seg.evaluation.evaluate import Row, evaluate_case
+from brats_seg.evaluation.evaluate import evaluate_case
+from brats_seg.evaluation.records import Row
 from brats_seg.evaluation.surface import assd, hd95_pooled, nsd, surface_distances
 
 EDITION = get_edition("brats2020")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
 
 from brats_seg.errors import DeviceError
 from brats_seg.networks import compute
-from brats_seg.networks.compute import choose_compute
+from brats_seg.networks.compute import Compute, choose_compute, compiled
 
 
 @pytest.mark.parametrize(("has_amx", "expected"), [(True, "bf16"), (False, "fp32")])
@@ -38,3 +41,36 @@ def test_gpu_beyond_the_last_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
         choose_compute(name, "auto")
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"fp16 on a CPU.*use precision=auto"):
+        choose_compute("cpu", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("norm", "precision", "asked", "is_channels_last"),
+    [
+        (nn.InstanceNorm3d, "bf16", "auto", True),
+        (nn.InstanceNorm3d, "fp32", "auto", False),
+        (nn.InstanceNorm3d, "fp32", "channels_last", True),
+        (nn.InstanceNorm3d, "bf16", "contiguous", False),
+        (lambda channels: nn.GroupNorm(2, channels), "bf16", "auto", False),
+    ],
+)
+def test_layout_follows_norm_precision_and_what_was_asked(
+    norm: Callable[[int], nn.Module], precision: str, asked: str, is_channels_last: bool
+) -> None:
+    network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Sequential(norm(4)))
+    found = choose_compute("cpu", precision).layout_of(network, asked)
+    assert (found == torch.channels_last_3d) is is_channels_last
+
+
+def test_network_is_compiled_on_a_gpu_alone_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Conv3d(1, 1, 1)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: "compiled")
+    cpu, gpu = Compute(torch.device("cpu"), "fp32", ""), Compute(torch.device("cuda", 0), "bf16", "")
+    assert compiled(network, cpu) is network
+    assert compiled(network, cpu, True) == "compiled"
+    assert compiled(network, gpu) == "compiled"
+    assert compiled(network, gpu, False) is network

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from brats_seg.config import AugmentationConfig
+from brats_seg.preprocessing.transforms import brain_bits
 from brats_seg.training.intensity import IntensityDraw, change_intensities, draw_intensity
 from brats_seg.training.sampling import generator
 
@@ -33,7 +34,7 @@ def volume() -> torch.Tensor:
 
 def changed(image: torch.Tensor, **parameters: Any) -> torch.Tensor:
     result = image.clone()
-    change_intensities(result, image == 0, dataclasses.replace(STILL, **parameters))
+    change_intensities(result, brain_bits(image), dataclasses.replace(STILL, **parameters))
     return result
 
 
@@ -65,8 +66,8 @@ def test_contrast_stretches_about_the_brains_mean_within_its_range() -> None:
 
 
 def test_gamma_bends_and_keeps_the_brains_mean_and_deviation() -> None:
-    brain = np.array([-1.0, 1.0, 3.0])
-    result = changed(line(0, *brain), gamma=np.array([2.0, 1]))[0].flatten().numpy()
+    brain = np.array([-1, 1, 3], np.float32)
+    result = changed(line(0, *brain.tolist()), gamma=np.array([2.0, 1]))[0].flatten().numpy()
     bent = ((brain + 1) / 4) ** 2 * 4 - 1  # range -1 ... 3
     expected = (bent - bent.mean()) / bent.std() * brain.std() + brain.mean()
     assert result == pytest.approx([0, *expected], abs=1e-5)
@@ -119,7 +120,7 @@ def test_background_stays_exactly_zero_whatever_is_drawn(step: int) -> None:
     image = volume()
     draw = draw_intensity(EVERYTHING, 2, generator(0, 3, step, 0))
     result = image.clone()
-    change_intensities(result, image == 0, draw)
+    change_intensities(result, brain_bits(image), draw)
     assert not result[image == 0].any()
     assert not torch.signbit(result[image == 0]).any()
     assert torch.isfinite(result).all()
@@ -128,7 +129,7 @@ def test_background_stays_exactly_zero_whatever_is_drawn(step: int) -> None:
 
 def test_empty_volume_stays_empty_and_finite() -> None:
     empty = torch.zeros(2, 4, 4, 4)
-    change_intensities(empty, empty == 0, draw_intensity(EVERYTHING, 2, generator(0, 3, 1, 0)))
+    change_intensities(empty, brain_bits(empty), draw_intensity(EVERYTHING, 2, generator(0, 3, 1, 0)))
     assert not empty.any()
 
 

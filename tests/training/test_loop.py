@@ -53,12 +53,15 @@ def metrics_of(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
 
 
-def trainer(recipe: Path, store: Path, folder: Path, *overrides: str) -> tuple[Trainer, Silent]:
+def trainer(
+    recipe: Path, store: Path, folder: Path, *overrides: str, device: str = "cpu", precision: str = "fp32"
+) -> tuple[Trainer, Silent]:
     config = load_config(str(recipe), [f"data.store={store}", *overrides])
     opened = open_store(store)
     training, validation = divide(opened, folds_of_store(opened, config.data), 0)
     watcher = Silent()
-    return Trainer(config, opened, training, validation, folder, choose_compute("cpu", "fp32", 1), watcher), watcher
+    compute = choose_compute(device, precision, 1)
+    return Trainer(config, opened, training, validation, folder, compute, watcher), watcher
 
 
 def test_run_folder_holds_everything_that_prediction_and_a_repeat_need(tiny_run: Path) -> None:
@@ -264,8 +267,93 @@ def test_dry_run_measures_and_writes_nothing(
     assert run(loud) == 0
     out = capsys.readouterr().out
     assert "s a step" in out
+    assert "of it augmentation" in out
+    assert "MB a second from the store" in out
+    assert "memory: " in out
+    assert "an epoch (every case once, 2 steps)" in out
+    assert "of cases on disk, memory-mapped" in out
     assert "nothing was written" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_of_a_batch_give_the_gradient_of_their_mean_loss(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    gradients = []
+    for parts in (1, 2):
+        learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, f"train.accumulate={parts}")
+        learner.loss = torch.nn.BCEWithLogitsLoss()  # a mean over voxels: equal parts give the whole's gradient
+        learner._step(1, learner.reader.read(1, 2))
+        gradients.append([p.grad.clone() for p in learner.network.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 5
+    for whole, in_parts in zip(*gradients, strict=True):
+        assert torch.allclose(whole, in_parts, atol=1e-6)
+
+
+def test_compiled_network_keeps_the_names_of_its_weights(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module, **_: Any) -> None:
+            super().__init__()
+            self._orig_mod = network  # what torch.compile does: every name would gain this prefix
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            calls.append(image.shape)
+            result: torch.Tensor = self._orig_mod(image)
+            return result
+
+    plain, _ = trainer(tiny_recipe, phantom_store, tmp_path, "train.steps=1")
+    monkeypatch.setattr(torch, "compile", Compiled)
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, "train.steps=1", "train.compile=true")
+    plain.run()
+    bytes_of_plain = (tmp_path / WEIGHTS[1]).read_bytes()
+    learner.run()
+    assert len(calls) == 1
+    assert (tmp_path / WEIGHTS[1]).read_bytes() == bytes_of_plain
+
+
+def test_out_of_memory_is_one_line_that_says_what_to_try(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(learner, "_logits", fail)
+    expected = (
+        r"out of memory: 2 patches of 16 x 24 x 16, fp32, on cpu \(.*\); try train\.accumulate=2 .*, "
+        r"or train\.batch=1, or train\.patch=\[16, 16, 16\] \(CUDA out of memory. Tried to allocate 20.00 GiB\)"
+    )
+    with pytest.raises(WorkError, match=expected):
+        learner.run()
+    with pytest.raises(WorkError, match="out of memory"):
+        learner.rehearse()
+
+
+def test_other_errors_of_the_device_are_not_called_out_of_memory(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("an illegal instruction was encountered")
+
+    monkeypatch.setattr(learner, "_logits", fail)
+    with pytest.raises(RuntimeError, match="illegal instruction"):
+        learner.run()
+
+
+@pytest.mark.parametrize("where", ["disk", "ram"])
+def test_place_of_the_cases_does_not_change_the_weights(
+    where: str, tiny_run: Path, tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, f"train.store_device={where}")
+    learner.run()
+    assert (tmp_path / WEIGHTS[1]).read_bytes() == (tiny_run / WEIGHTS[1]).read_bytes()
 
 
 def test_loss_that_is_not_finite_names_step_cases_and_what_to_try(
@@ -334,3 +422,51 @@ def test_validation_label_maps_lie_on_the_original_grid(tiny_run: Path, phantom_
     assert label_map.shape == case.shape
     assert set(np.unique(label_map)) <= {0, 1, 2, 4}
     assert header.raw[252:328] == case.header_bytes[252:328]  # qform, sform and their codes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("where", ["disk", "device"])
+def test_step_on_a_gpu_never_waits_for_it(
+    precision: str, where: str, tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    settings = ["train.compile=false", f"train.store_device={where}", "train.augmentation.rotation=0.5"]
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, *settings, device="cuda", precision=precision)
+    for step, samples in learner._batches(1):
+        torch.cuda.set_sync_debug_mode("default" if step == 1 else "error")  # the first step builds what others use
+        try:
+            learner._step(step, samples)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(torch.stack(learner._interval.losses)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_gpu_run_trains_validates_and_resumes(
+    precision: str, tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "train.device=cuda",
+        f"train.precision={precision}",
+        "train.compile=false",
+        "train.augmentation.blur=0.5",
+    ]
+    assert run([*words(tiny_recipe, phantom_store, tmp_path / "run"), *settings]) == 0
+    assert (tmp_path / "run" / "validation" / "cases.csv").is_file()
+    loud = [word for word in words(tiny_recipe, phantom_store, tmp_path / "run", "--resume") if word != "--quiet"]
+    assert run([*loud, *settings]) == 0
+    assert "finished already at step 6" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_gpu_that_is_too_small_is_one_line(tiny_recipe: Path, phantom_store: Path, tmp_path: Path) -> None:
+    settings = ["train.patch=[96, 96, 96]", "train.compile=false"]
+    learner, _ = trainer(tiny_recipe, phantom_store, tmp_path, *settings, device="cuda")
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        with pytest.raises(WorkError, match=r"out of memory: 2 patches of 96 x 96 x 96, .* GiB free\); try "):
+            learner.run()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

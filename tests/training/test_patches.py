@@ -182,3 +182,22 @@ def test_float_cases_keep_their_type() -> None:
 
     sample = reader([Fractions("a", (8, 8, 8))]).sample(1, 0, 1)
     assert sample.image.dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["disk", "device"])
+def test_sample_on_a_gpu_equals_the_cpus(where: str) -> None:
+    cases = [FakeCase(str(n), (40, 36, 44)) for n in range(3)]
+    augmentation = AugmentationConfig(
+        rotation=0.5, scaling=0.5, elastic=0.5, blur=1, contrast=1, low_resolution=1, gamma=1, gamma_inverted=1, noise=0
+    )
+    gpu = torch.device("cuda", 0)
+    on_cpu = reader(cases, augmentation, (24, 20, 28))
+    held = hold_cases(cases, where, gpu)  # type: ignore[arg-type]
+    on_gpu = PatchReader(on_cpu.pool, held, augmentation, 3, is_pinned=where == "disk")
+    for step in range(1, 9):
+        expected, found = augment(on_cpu.sample(step, 0, 1), CPU), augment(on_gpu.sample(step, 0, 1), gpu)
+        assert found[0].is_cuda
+        close = torch.isclose(expected[0], found[0].cpu(), atol=1e-3)
+        assert close.float().mean() > 0.999  # the rest lies halfway between two voxels
+        assert (expected[1] == found[1].cpu()).float().mean() > 0.999

@@ -13,7 +13,8 @@ import pytest
 
 from brats_seg.data.nifti import header_for, write_label_map, write_volume
 from brats_seg.errors import DataError, OutputError, UsageError
-from brats_seg.evaluation.pairs import Evaluation, evaluate_folder, find_references
+from brats_seg.evaluation.folders import Evaluation, evaluate_folder
+from brats_seg.evaluation.references import find_references
 
 SHAPE = (6, 7, 8)
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -60,7 +61,8 @@ def test_a_flat_folder_is_scored_case_by_case(places: tuple[Path, Path, Path]) -
     assert len(lines) == 3 * 5  # ET, TC, WT, NCR, ED
     assert [line["dice"] for line in lines if line["region"] == "ET"] == ["1.0", "1.0", "0.5"]
     assert {line["protocol"] for line in lines} == {"brats2020"}
-    assert {path.name for path in places[2].iterdir()} == {"cases.csv", "summary.json", "portal.csv", "run.json"}
+    names = {"cases.csv", "summary.json", "portal.csv", "supplement.csv", "run.json"}
+    assert {path.name for path in places[2].iterdir()} == names
     assert {path.name for path in result.files} == {path.name for path in places[2].iterdir()}
 
 
@@ -317,3 +319,42 @@ def test_unknown_names_are_refused_before_any_work(places: tuple[Path, Path, Pat
         run(places, protocol="brats2019")
     with pytest.raises(UsageError, match="edition 'brats20' is unknown"):
         run(places, edition="brats20")
+
+
+def test_a_protocol_that_counts_lesions_lists_them_and_says_its_rules(places: tuple[Path, Path, Path]) -> None:
+    result = run(places, protocol="brats2024", nsd_tolerances_mm=(2,))
+    assert [path.name for path in result.files] == [
+        *("cases.csv", "summary.json", "portal.csv", "portal_full.csv", "supplement.csv", "lesions.csv", "run.json"),
+    ]
+    (rules,) = json.loads((places[2] / "summary.json").read_text())["rules"]
+    assert rules.startswith(
+        "GLI: parts within 3 steps of dilation are one lesion (NETC 5, RC 5); reference lesions up to"
+    )
+    assert "HD95 337" in rules
+    assert "nsd_2mm" in result.summary["regions"]["ET"]["metrics"]
+    run(places, protocol="plain", overwrite=True)
+    left = {path.name for path in places[2].iterdir()}
+    assert left == {"cases.csv", "summary.json", "supplement.csv", "run.json"}  # none of the evaluation before
+
+
+def test_a_task_without_rules_is_refused_before_any_work(tmp_path: Path) -> None:
+    for name in ("reference", "prediction"):
+        write(tmp_path / name / "BraTS-MEN-RT-0001-1.nii.gz", tumor((1,)))
+    with pytest.raises(UsageError, match="brats2023: has no rules for task MEN-RT"):
+        run((tmp_path / "reference", tmp_path / "prediction", tmp_path / "out"), protocol="brats2023")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tasks_of_one_evaluation_are_scored_by_their_own_rules(tmp_path: Path) -> None:
+    for case in ("BraTS-GLI-00001-000", "BraTS-MET-00001-000"):
+        lesions = np.zeros((20, 20, 20), np.uint8)
+        lesions[2:6, 2:6, 2:6] = lesions[15:18, 15:18, 15:18] = 3  # 64 and 27 voxels
+        write(tmp_path / "reference" / f"{case}.nii.gz", lesions)
+        lesions = lesions.copy()
+        lesions[15:] = 0
+        write(tmp_path / "prediction" / f"{case}.nii.gz", lesions)
+    places = (tmp_path / "reference", tmp_path / "prediction", tmp_path / "out")
+    # Editions told by name: cases of 20 x 20 x 20 voxels fit 2023 and 2024 alike, whose labels agree where 4 is absent.
+    rows = {row.case: row for row in run(places, protocol="brats2023", edition=None).rows if row.region == "ET"}
+    assert rows["BraTS-GLI-00001-000"].lesionwise_dice == 1  # 27 mm3 are left out
+    assert rows["BraTS-MET-00001-000"].lesionwise_dice == 0.5

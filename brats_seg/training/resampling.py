@@ -1,0 +1,97 @@
+"""The one resampling of a sample: image, label map and the masks of the brain at new places, in one pass.
+
+The image is interpolated linearly, with 0 outside the case. The label map and each modality's brain (where its voxels
+are not exactly 0) are taken from the nearest voxel, packed into one number: what was background stays exactly 0, what
+was brain stays brain. At the brain's rim the interpolated values lean towards 0, the brain's mean.
+
+On a GPU `grid_sample` does it. On a CPU that takes three times as long as gathering the corners of those voxels that
+lie in the brain, which is what is done there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, pad
+
+__all__ = ["resample"]
+
+_CHUNK_VOXELS = 65536
+"""Voxels that are interpolated together on a CPU: few enough for its cache."""
+
+
+def resample(
+    image: Tensor, label_map: Tensor, brain: Tensor, places: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return image (modality, *patch), label map (*patch) uint8 and brain (modality, *patch) at new places.
+
+    Args:
+        image: (modality, K, J, I) float32, 0 in the background.
+        label_map: (K, J, I) uint8, below 16.
+        brain: (modality, K, J, I) int32, as `brain_bits` gives it.
+        places: K, J and I of each voxel of the patch, three planes (*patch) float32, in voxels of `image`.
+    """
+    packed = _packed(label_map, brain)
+    result, nearest = (_gather if image.device.type == "cpu" else _sample)(image, packed, places)
+    new_brain = torch.stack(
+        [((nearest >> (4 + modality)) & 1).to(torch.int32) for modality in range(len(image))]
+    ).neg_()
+    result.view(torch.int32).bitwise_and_(new_brain)
+    return result, (nearest & 15).to(torch.uint8), new_brain
+
+
+def _packed(label_map: Tensor, brain: Tensor) -> Tensor:
+    """Return one number a voxel: the label in the four lowest bits, then a bit a modality, set in its brain."""
+    dtype = torch.uint8 if len(brain) <= 4 else torch.int32
+    packed = label_map.to(dtype, copy=True)
+    for modality, bits in enumerate(brain):
+        packed |= bits.to(dtype) & (16 << modality)
+    return packed
+
+
+def _sample(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the interpolated image and the nearest packed numbers, by `grid_sample`."""
+    size = packed.shape
+    shares = [(place + 0.5) * (2 / edge) - 1 for place, edge in zip(places, size, strict=True)]
+    grid = torch.stack(shares[::-1], dim=-1)[None]
+    result = grid_sample(image[None], grid, "bilinear", "zeros", align_corners=False)[0]
+    nearest = grid_sample(packed[None, None].float(), grid, "nearest", "zeros", align_corners=False)[0, 0]
+    return result, nearest.to(packed.dtype)
+
+
+def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the same as `_sample`, the image where a nearest voxel is brain, and 0 elsewhere."""
+    size = [edge + 2 for edge in packed.shape]  # a border of background: no corner lies outside
+    strides = (size[1] * size[2], size[2], 1)
+    index = torch.zeros((), dtype=torch.int32)
+    for place, edge, stride in zip(places, packed.shape, strides, strict=True):
+        index = index + place.round().clamp_(-1, edge).add_(1).to(torch.int32) * stride
+    nearest = pad(packed, (1,) * 6).flatten().index_select(0, index.flatten())
+    volumes = pad(image, (1,) * 6).flatten(1)
+    result = torch.zeros((len(image), nearest.numel()))
+    planes = [place.flatten() for place in places]
+    for voxels in torch.split(torch.nonzero(nearest > 15).flatten(), _CHUNK_VOXELS):
+        values = _interpolated(volumes, [plane.index_select(0, voxels) for plane in planes], strides)
+        for modality, of_modality in enumerate(values):
+            result[modality].index_copy_(0, voxels, of_modality)
+    shape = places[0].shape
+    return result.reshape(len(image), *shape), nearest.reshape(shape)
+
+
+def _interpolated(volumes: Tensor, points: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """Return (modality, N): padded volumes (modality, voxels) between the eight voxels around each of N points."""
+    lows = [point.floor() for point in points]
+    shares = [(1 - (point - low), point - low) for point, low in zip(points, lows, strict=True)]
+    first = torch.zeros((), dtype=torch.int32)
+    for low, stride in zip(lows, strides, strict=True):
+        first = first + (low.to(torch.int32) + 1) * stride
+    values = torch.zeros((len(volumes), len(points[0])))
+    for corner in itertools.product((0, 1), repeat=3):
+        weight = shares[0][corner[0]] * shares[1][corner[1]] * shares[2][corner[2]]
+        start = sum(step * stride for step, stride in zip(corner, strides, strict=True))
+        for modality, volume in enumerate(volumes):
+            values[modality].addcmul_(volume[start:].index_select(0, first), weight)
+    return values
