@@ -14,8 +14,16 @@ import yaml
 from brats_seg.commands.options import DeviceOption, OverwriteOption, QuietOption, command_from, is_silent
 from brats_seg.commands.process import prepare_process
 from brats_seg.config import RunConfig, config_differences, load_config, parse_config, to_yaml
-from brats_seg.errors import ConfigError, OutputError
-from brats_seg.files import hash_of_file, make_output_folder, provenance, require_outside, write_json, write_text
+from brats_seg.errors import ConfigError, DataError, OutputError
+from brats_seg.files import (
+    hash_of_file,
+    make_output_folder,
+    provenance,
+    read_json,
+    require_outside,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from brats_seg.commands.watching import TrainingWatcher
@@ -133,6 +141,8 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
     store = open_store(Path(config.data.store or ""))
     watcher = session.watcher(config)
     folds, trainer = _build(config, store, session, watcher)
+    if session.resume:
+        _check_same_cases(run, store, folds)
     _say_plan(trainer, watcher)
     _say_left_out(store, folds, watcher)
     _begin_or_resume(run, trainer, store, folds, session, watcher)
@@ -197,6 +207,32 @@ def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: 
         )
     elif run.is_dir() and any(run.iterdir()) and not path.exists():
         raise OutputError(f"{run}: holds files that are no run; choose an empty or new folder with output=")
+
+
+def _check_same_cases(run: Path, store: Store, folds: Sequence[Sequence[str]]) -> None:
+    """Refuse to continue a run on other cases than it was begun with.
+
+    Raises:
+        DataError: the store's settings (modalities, regions), or the folds, are no longer those of the run.
+    """
+    record, split = run / "run.json", run / "split.json"
+    if not (record.is_file() and split.is_file()):
+        return
+    remedy = "restore the store, or start another run with output="
+    begun_with = read_json(record).get("store_settings")
+    if begun_with != store.settings_hash:
+        raise DataError(
+            f"--resume: {run} was begun on a store of other settings ({str(begun_with)[:12]}); {store.folder} now has "
+            f"modalities {list(store.modalities)}, regions {list(store.regions)} ({store.settings_hash[:12]}); {remedy}"
+        )
+    begun_folds = read_json(split)["folds"]
+    if begun_folds != [list(names) for names in folds]:
+        before, now = ({name for names in division for name in names} for division in (begun_folds, folds))
+        changed = sorted(before ^ now) or ["the same cases, divided differently"]
+        raise DataError(
+            f"--resume: {split} has {len(before)} cases in its folds, {store.folder} now gives {len(now)} "
+            f"({', '.join(changed[:5])}{', ...' * (len(changed) > 5)}); {remedy}"
+        )
 
 
 def _build(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from brats_seg.config import RunConfig
-from brats_seg.errors import CheckpointError, WorkError
+from brats_seg.errors import CheckpointError, OutputError, WorkError
 from brats_seg.files import write_text
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
@@ -329,12 +329,14 @@ class Trainer:
         if not self.processes.is_first:
             return
         path = self.run_folder / METRICS
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def _validate(self) -> dict[str, float]:
         """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far."""
@@ -365,7 +367,8 @@ class Trainer:
 
 
 def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the rows after `step`: the run goes on from there."""
+    """Drop the rows after `step`, and one that was cut off while it was written: the run goes on from there."""
     if path.exists():
-        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, header + "".join(row for row in rows if int(row.split(",", 1)[0]) <= step))
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        whole = [row for row in rows if row.endswith("\n")]
+        write_text(path, header + "".join(row for row in whole if int(row.split(",", 1)[0]) <= step))
