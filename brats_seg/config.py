@@ -64,8 +64,9 @@ class DataConfig(_Model):
 
     store: str | None = None
     """Folder made by `brats-seg prepare`. Has to be given."""
-    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
-    """Fold held out for validation, from 0; `all` = one run after another for every fold."""
+    fold: Annotated[int, Field(ge=0)] | Literal["all", "none"] = 0
+    """Fold held out for validation, from 0; `all` = one run after another for every fold; `none` = learn from every
+    case (a final model: nothing is held out, so nothing is known of its Dice)."""
     num_folds: int = Field(5, ge=2)
     """Number of folds, where `split` is null."""
     split: str | None = None
@@ -288,6 +289,12 @@ class RunConfig(_Model):
     network: NetworkConfig = NetworkConfig()
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="after")
+    def _stopping_needs_held_out_cases(self) -> Self:
+        if self.data.fold == "none" and self.train.early_stopping is not None:
+            raise ValueError("train.early_stopping needs held-out cases, and data.fold=none holds out none")
+        return self
 
 
 def recipe_names() -> list[str]:

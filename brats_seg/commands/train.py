@@ -158,7 +158,8 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
     tick = watcher.validating(num_own)
     rows = write_validation(predictor, trainer.validation_cases, run / "validation", tick, processes)
     watcher.close()
-    watcher.said(_dice_table(summarize(rows), trainer.description.regions))
+    if rows:
+        watcher.said(_dice_table(summarize(rows), trainer.description.regions))
     for line in [*watcher.left_out(), f"wrote {run}", f"next: brats-seg predict {run} DATA OUT"]:
         watcher.said(line)
 
@@ -242,7 +243,7 @@ def _build(
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
 
     folds = folds_of_store(store, config.data)
-    training, validation = divide(store, folds, int(config.data.fold))
+    training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
     trainer = Trainer(
         config, store, training, validation, Path(config.output), session.compute, watcher, session.processes
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from brats_seg.editions import EDITIONS, get_edition
 from brats_seg.errors import DataError, UsageError, did_you_mean
+from brats_seg.evaluation.protocols import PROTOCOLS
 from brats_seg.evaluation.ranking import Scores, default_metrics, is_metric, metrics_named
 from brats_seg.files import read_json
 
@@ -77,7 +78,7 @@ def read_evaluation(folder: Path, edition: str | None = None) -> SavedEvaluation
     return SavedEvaluation(
         folder=folder,
         protocol=protocol,
-        protocol_title=summary.protocol_title,
+        protocol_title=summary.protocol_title or (PROTOCOLS[protocol].title if protocol in PROTOCOLS else ""),
         editions=summary.editions,
         regions=regions,
         labels=labels,

@@ -33,8 +33,11 @@ class Compute:
 
     @property
     def is_channels_last(self) -> bool:
-        """Whether channels_last_3d pays for networks with instance norm: with bf16, not in fp32 on a CPU."""
-        return self.precision == "bf16"
+        """Whether channels_last_3d pays for networks with instance norm: with bf16 on a CPU, and nowhere else.
+
+        On an H200 a step of the 31 M DynUNet at 128^3 took 73 ms contiguous and 95 ms so (40 ms contiguous, compiled).
+        """
+        return self.precision == "bf16" and self.device.type == "cpu"
 
     def layout_of(self, network: nn.Module, asked: str = "auto") -> torch.memory_format:
         """Return the memory format for a network's weights and inputs; `asked` may be contiguous or channels_last.

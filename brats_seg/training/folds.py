@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from brats_seg.config import DataConfig
 from brats_seg.data.splits import Member, fold_of, load_split, split_cases
@@ -22,14 +23,16 @@ def folds_of_store(store: Store, config: DataConfig) -> tuple[tuple[str, ...], .
 
 
 def divide(
-    store: Store, folds: Sequence[Sequence[str]], fold: int
+    store: Store, folds: Sequence[Sequence[str]], fold: int | Literal["none"]
 ) -> tuple[tuple[StoredCase, ...], tuple[StoredCase, ...]]:
-    """Return the training and the validation cases of a fold.
+    """Return the training and the validation cases of a fold; `none` = all labelled cases and nothing held out.
 
     Raises:
         DataError: no such fold, an empty one, or cases that the store does not hold.
     """
     cases = {case.name: case for case in _labelled(store)}
+    if fold == "none":
+        return tuple(cases.values()), ()
     training, validation = fold_of(tuple(tuple(names) for names in folds), fold, list(cases))
     return tuple(cases[name] for name in training), tuple(cases[name] for name in validation)
 

@@ -88,7 +88,7 @@ class Trainer:
         config: the run's settings.
         store: where the cases come from; gives channels and regions.
         training: cases to learn from.
-        validation: cases held out.
+        validation: cases held out; may be none.
         run: the RUN folder, present and writable.
         compute: device and precision.
         watcher: told of steps and validations.
@@ -339,9 +339,15 @@ class Trainer:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def _validate(self) -> dict[str, float]:
-        """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far."""
+        """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far.
+
+        With no case held out the latest weights are kept, and there is no Dice.
+        """
         begun = time.perf_counter()
         progress, train = self.progress, self.config.train
+        if not self.validation_cases:
+            save_weights(self.run_folder / WEIGHTS, self.average, self.description)
+            return {}
         limit = None if progress.step == train.steps else train.validation_cases
         scores = mean_dice(self.predictor, self.validation_cases[:limit], self.processes)
         scores["mean"] = sum(scores.values()) / len(scores)

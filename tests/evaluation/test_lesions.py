@@ -112,6 +112,14 @@ def test_the_first_lesion_is_that_with_the_lowest_i_whatever_its_number() -> Non
     np.testing.assert_array_equal(join_touching(along_k[0], [along_k[1]]).labels[:, 0, 0], [1, 0, 1, 0, 2])
 
 
+def test_the_lowest_i_comes_before_the_lowest_k() -> None:
+    other, own = np.zeros((2, 3, 3, 5), np.int32)
+    other[0, 0, 4], other[2, 0, 0] = 1, 2  # the second has the higher K and the lower I: it is the first
+    own[0, 0, 3] = own[1, 0, 2] = own[2, 0, 1] = 1  # touches both
+    own[2, 2, 0], other[2, 1, 0] = 2, 2  # touches the second alone, so goes with the first lesion
+    assert join_touching(Lesions(own, own), [Lesions(other, other)]).labels[2, 2, 0] == 1
+
+
 def test_tissues_join_one_after_the_other() -> None:
     own = labelled(1, 0, 2, 0, 3)
     joined = join_touching(own, [labelled(0, 1, 0, 0, 0), labelled(0, 0, 0, 1, 0)])
@@ -142,6 +150,12 @@ def test_assignment_takes_the_largest_sum_and_not_the_largest_first() -> None:
     prediction = row_of(2, 2, 1, 1, 1, 1, 1, 1, 0, 0)
     matches = match_by_overlap(reference, prediction)
     assert sorted(assign_one_to_one(matches)) == [(1, 2), (2, 1)]
+
+
+def test_a_pair_of_too_little_dice_is_none() -> None:
+    matches = match_by_overlap(row_of(1, 1, 1, 0), row_of(0, 0, 1, 1))  # Dice 2/5
+    assert assign_one_to_one(matches, min_dice=0.4) == [(1, 1)]
+    assert assign_one_to_one(matches, min_dice=0.41) == []
 
 
 @laws

@@ -170,6 +170,18 @@ def test_adversarial_pairs_score_as_one_by_one(name: str) -> None:
     check(*PAIRS[name])
 
 
+def test_lesions_are_numbered_by_their_dilated_masks_also_where_the_tumour_ends() -> None:
+    reference = np.zeros((24, 64, 40), np.uint8)
+    reference[10:14, 50:54, 20:24] = 1  # necrosis a, which begins at the lowest I of all
+    reference[10:14, 12:24, 22:26] = 1  # necrosis b, two voxels behind
+    reference[10:12, 24:50, 22:24] = 3  # ET that touches both: goes with a
+    reference[10:14, 8:12, 22:26] = 3  # ET that touches b alone, so it stays a lesion of its own
+    prediction = np.where(np.arange(64)[None, :, None] < 12, 0, reference).astype(np.uint8)  # which is missed
+    row = evaluate_case("case", reference, prediction, "brats2024-gli", "brats2024", ISO)[0]
+    assert (row.num_tp, row.num_fn) == (1, 1)
+    check(reference, prediction)
+
+
 # ---- laws ----
 
 laws = settings(max_examples=20, deadline=None, database=None, derandomize=True)

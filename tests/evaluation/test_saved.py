@@ -179,6 +179,7 @@ def test_an_edition_that_is_named_needs_no_summary(tmp_path: Path) -> None:
     (folder / "summary.json").unlink()
     one = read_evaluation(folder, "brats2020")
     assert (one.editions, one.regions, one.without_prediction) == (("brats2020",), ("ET", "TC", "WT"), ())
+    assert one.protocol_title.startswith("BraTS 2017-2021 portal")
     with pytest.raises(UsageError, match="edition 'brats20' is unknown"):
         read_evaluation(folder, "brats20")
 

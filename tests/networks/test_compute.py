@@ -66,6 +66,12 @@ def test_layout_follows_norm_precision_and_what_was_asked(
     assert (found == torch.channels_last_3d) is is_channels_last
 
 
+def test_a_gpu_keeps_its_values_contiguous() -> None:
+    gpu = Compute(torch.device("cuda", 0), "bf16", "")
+    assert gpu.layout_of(nn.Conv3d(1, 1, 1)) == torch.contiguous_format
+    assert gpu.layout_of(nn.Conv3d(1, 1, 1), "channels_last") == torch.channels_last_3d
+
+
 def test_network_is_compiled_on_a_gpu_alone_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Conv3d(1, 1, 1)
     monkeypatch.setattr(torch, "compile", lambda *_, **__: "compiled")

@@ -486,6 +486,27 @@ def test_all_folds_give_one_prediction_of_every_case(tiny_recipe: Path, phantom_
     )
 
 
+def test_no_fold_learns_from_every_case_and_holds_out_none(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["data.fold=none", "train.steps=2"]
+    loud = [w for w in words(tiny_recipe, phantom_store, tmp_path / "run", *overrides) if w != "--quiet"]
+    assert run(loud) == 0
+    assert "fold none: 6 training cases, 0 held out" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert len((tmp_path / "run" / "validation" / "cases.csv").read_text().splitlines()) == 1
+    assert run([*loud, "--resume"]) == 0
+    assert "finished already at step 2" in capsys.readouterr().out
+
+
+def test_early_stopping_needs_held_out_cases(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["data.fold=none", "train.early_stopping=2"]
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run", *overrides)) == 2
+    assert "early_stopping needs held-out cases, and data.fold=none holds out none" in capsys.readouterr().err
+
+
 def test_validation_label_maps_lie_on_the_original_grid(tiny_run: Path, phantom_store: Path) -> None:
     case = next(c for c in open_store(phantom_store).cases if (tiny_run / "validation" / f"{c.name}.nii.gz").exists())
     label_map, header = read_label_map(tiny_run / "validation" / f"{case.name}.nii.gz")
