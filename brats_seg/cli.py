@@ -5,7 +5,9 @@ Exit codes: 0 done; 1 the work found problems or failed; 2 wrong usage, config o
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -25,6 +27,9 @@ VERBS = {
     "export": "Hand predictions to other programs (ITK-SNAP).",
 }
 """Verb -> its line in `brats-seg --help`; the verb's module in `brats_seg.commands` has the same name."""
+
+_SECONDS_FOR_THE_FIRST = 15.0
+"""How long other processes than the first wait before they tell of an error of their own."""
 
 _HELP = """Usage: brats-seg COMMAND [ARGUMENTS] [OPTIONS]
 
@@ -55,11 +60,23 @@ def run(words: Sequence[str]) -> int:
     except BratsSegError as error:
         if is_debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_of_process()}{error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _of_process() -> str:
+    """Return "" in a process alone or the first of several (see torchrun), else words that name the process.
+
+    The others wait first: what is wrong for all is told once, by the first, whose end lets torchrun end the others.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ""
+    time.sleep(_SECONDS_FOR_THE_FIRST)
+    return f"process {rank}: "
 
 
 def _dispatch(words: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +14,22 @@ import yaml
 from brats_seg.commands.options import DeviceOption, OverwriteOption, QuietOption, command_from, is_silent
 from brats_seg.commands.process import prepare_process
 from brats_seg.config import RunConfig, config_differences, load_config, parse_config, to_yaml
-from brats_seg.errors import ConfigError, OutputError
-from brats_seg.files import hash_of_file, make_output_folder, provenance, require_outside, write_json, write_text
+from brats_seg.errors import ConfigError, DataError, OutputError
+from brats_seg.files import (
+    hash_of_file,
+    make_output_folder,
+    provenance,
+    read_json,
+    require_outside,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from brats_seg.commands.watching import TrainingWatcher
     from brats_seg.networks.compute import Compute
     from brats_seg.preprocessing.store import Store
+    from brats_seg.training.distributed import Processes
     from brats_seg.training.loop import Rehearsal, Trainer
 
 __all__ = ["command", "train"]
@@ -56,20 +66,48 @@ def train(
       brats-seg train default data.store=STORE --dry-run
     """
     prepare_process()
-    from brats_seg.training.distributed import require_one_process  # noqa: PLC0415 (torch comes with training)
+    from brats_seg.networks.compute import choose_compute  # noqa: PLC0415 (torch comes with training)
+    from brats_seg.training.distributed import processes_of_environment  # noqa: PLC0415
 
-    require_one_process()
+    processes = processes_of_environment()
     settings = _resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
-    if dry_run:
-        _rehearse(settings, quiet)
-        return
-    folds = range(settings.data.num_folds) if settings.data.fold == "all" else None
-    if folds is None:
-        _train_fold(settings, resume=resume, overwrite=overwrite, quiet=quiet)
-        return
-    for fold in folds:
-        _train_fold(_of_fold(settings, fold), resume=resume, overwrite=overwrite, quiet=quiet)
-    _join_validation(Path(settings.output), len(folds))
+    processes.samples(settings.train.batch, settings.train.accumulate)  # refuses a batch that cannot be divided
+    own_device = processes.device(settings.train.device)
+    compute = choose_compute(own_device, settings.train.precision, settings.train.threads)
+    with processes.joined(compute.device):
+        session = _Session(compute, processes, quiet=quiet, resume=resume, overwrite=overwrite)
+        if dry_run:
+            _rehearse(settings, session)
+        elif settings.data.fold != "all":
+            _train_fold(settings, session)
+        else:
+            for fold in range(settings.data.num_folds):
+                _train_fold(_of_fold(settings, fold), session)
+            if processes.is_first:
+                _join_validation(Path(settings.output), settings.data.num_folds)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What holds for all runs of one call."""
+
+    compute: Compute
+    processes: Processes
+    quiet: bool
+    resume: bool
+    overwrite: bool
+
+    def watcher(self, config: RunConfig, *, has_bar: bool = True) -> TrainingWatcher:
+        """Return a run's watcher; only the first process's shows and writes anything."""
+        from brats_seg.commands.watching import TrainingWatcher  # noqa: PLC0415
+
+        return TrainingWatcher(
+            Path(config.output),
+            config.train.steps,
+            is_silent=not has_bar or is_silent(self.quiet) or not self.processes.is_first,
+            is_quiet=self.quiet or not self.processes.is_first,
+            is_writing=self.processes.is_first,
+        )
 
 
 def _resolved(config: RunConfig) -> RunConfig:
@@ -91,27 +129,23 @@ def _of_fold(config: RunConfig, fold: int) -> RunConfig:
     return parse_config(values)
 
 
-def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool) -> None:
-    from brats_seg.commands.watching import TrainingWatcher  # noqa: PLC0415
+def _train_fold(config: RunConfig, session: _Session) -> None:
     from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
-    from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
-    from brats_seg.training.checkpoints import has_state  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
 
-    run = Path(config.output)
-    _check_run_folder(run, config, resume=resume, overwrite=overwrite)
+    run, processes = Path(config.output), session.processes
+    if processes.is_first:
+        _check_run_folder(run, config, resume=session.resume, overwrite=session.overwrite)
     store = open_store(Path(config.data.store or ""))
-    compute = choose_compute(config.train.device, config.train.precision, config.train.threads)
-    watcher = TrainingWatcher(run, config.train.steps, is_silent=is_silent(quiet), is_quiet=quiet)
-    folds, trainer = _build(config, store, compute, watcher)
-    _say_plan(trainer, compute, watcher)
+    watcher = session.watcher(config)
+    folds, trainer = _build(config, store, session, watcher)
+    if session.resume:
+        _check_same_cases(run, store, folds)
+    _say_plan(trainer, watcher)
     _say_left_out(store, folds, watcher)
-    init = None if resume and has_state(run / "state") else _start_from_init(trainer, watcher)
-    _begin_run(run, config, store, compute, folds, init, overwrite=overwrite)
-    if resume and not trainer.resume():
-        watcher.said("no saved state yet: starting from step 0")
+    _begin_or_resume(run, trainer, store, folds, session, watcher)
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         watcher.close()
@@ -119,14 +153,43 @@ def _train_fold(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool
     watcher.begin(trainer.progress.step)
     trainer.run()
     watcher.draw()
-    predictor = load_predictor(run, config, compute)
-    held_out = trainer.validation_cases
-    rows = write_validation(predictor, held_out, run / "validation", watcher.validating(len(held_out)))
+    predictor = load_predictor(run, config, session.compute)
+    num_own = len(processes.share(trainer.validation_cases))
+    tick = watcher.validating(num_own)
+    rows = write_validation(predictor, trainer.validation_cases, run / "validation", tick, processes)
     watcher.close()
     if rows:
         watcher.said(_dice_table(summarize(rows), trainer.description.regions))
     for line in [*watcher.left_out(), f"wrote {run}", f"next: brats-seg predict {run} DATA OUT"]:
         watcher.said(line)
+
+
+def _begin_or_resume(
+    run: Path,
+    trainer: Trainer,
+    store: Store,
+    folds: Sequence[Sequence[str]],
+    session: _Session,
+    watcher: TrainingWatcher,
+) -> None:
+    """Write what a run begins with, unless it has begun, and bring the trainer to where the run is."""
+    from brats_seg.training.checkpoints import has_state  # noqa: PLC0415
+
+    is_continued = session.resume and has_state(run / "state")
+    init = None if is_continued else _start_from_init(trainer, watcher)
+    session.processes.wait()  # until all have looked
+    if session.processes.is_first:
+        record = provenance(
+            device=str(session.compute),
+            precision=session.compute.precision,
+            processes=session.processes.count,
+            store_settings=store.settings_hash,
+            init=init,
+        )
+        _begin_run(run, trainer.config, record, folds, overwrite=session.overwrite)
+    session.processes.wait()  # until the folder is there
+    if session.resume and not trainer.resume():
+        watcher.said("no saved state yet: starting from step 0")
 
 
 def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
@@ -147,18 +210,47 @@ def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: 
         raise OutputError(f"{run}: holds files that are no run; choose an empty or new folder with output=")
 
 
+def _check_same_cases(run: Path, store: Store, folds: Sequence[Sequence[str]]) -> None:
+    """Refuse to continue a run on other cases than it was begun with.
+
+    Raises:
+        DataError: the store's settings (modalities, regions), or the folds, are no longer those of the run.
+    """
+    record, split = run / "run.json", run / "split.json"
+    if not (record.is_file() and split.is_file()):
+        return
+    remedy = "restore the store, or start another run with output="
+    begun_with = read_json(record).get("store_settings")
+    if begun_with != store.settings_hash:
+        raise DataError(
+            f"--resume: {run} was begun on a store of other settings ({str(begun_with)[:12]}); {store.folder} now has "
+            f"modalities {list(store.modalities)}, regions {list(store.regions)} ({store.settings_hash[:12]}); {remedy}"
+        )
+    begun_folds = read_json(split)["folds"]
+    if begun_folds != [list(names) for names in folds]:
+        before, now = ({name for names in division for name in names} for division in (begun_folds, folds))
+        changed = sorted(before ^ now) or ["the same cases, divided differently"]
+        raise DataError(
+            f"--resume: {split} has {len(before)} cases in its folds, {store.folder} now gives {len(now)} "
+            f"({', '.join(changed[:5])}{', ...' * (len(changed) > 5)}); {remedy}"
+        )
+
+
 def _build(
-    config: RunConfig, store: Store, compute: Compute, watcher: TrainingWatcher
+    config: RunConfig, store: Store, session: _Session, watcher: TrainingWatcher
 ) -> tuple[tuple[tuple[str, ...], ...], Trainer]:
     from brats_seg.training.folds import divide, folds_of_store  # noqa: PLC0415
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
 
     folds = folds_of_store(store, config.data)
     training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
-    return folds, Trainer(config, store, training, validation, Path(config.output), compute, watcher)
+    trainer = Trainer(
+        config, store, training, validation, Path(config.output), session.compute, watcher, session.processes
+    )
+    return folds, trainer
 
 
-def _say_plan(trainer: Trainer, compute: Compute, watcher: TrainingWatcher) -> None:
+def _say_plan(trainer: Trainer, watcher: TrainingWatcher) -> None:
     from brats_seg.networks.build import count_weights  # noqa: PLC0415
 
     config = trainer.config
@@ -167,7 +259,8 @@ def _say_plan(trainer: Trainer, compute: Compute, watcher: TrainingWatcher) -> N
         f"{config.network.name} with {count_weights(trainer.network) / 1e6:.2f} M weights, stem {config.network.stem}; "
         f"{config.train.steps} steps of {config.train.batch} patches {' x '.join(map(str, config.train.patch))}"
     )
-    watcher.said(f"device: {compute}")
+    count = trainer.processes.count
+    watcher.said(f"device: {trainer.compute}" + f"; {count} processes train together" * (count > 1))
     watcher.said(f"data: {trainer.volumes.explanation}")
     for line in watcher.left_out():
         watcher.said(line)
@@ -199,14 +292,7 @@ def _start_from_init(trainer: Trainer, watcher: TrainingWatcher) -> dict[str, st
 
 
 def _begin_run(
-    run: Path,
-    config: RunConfig,
-    store: Store,
-    compute: Compute,
-    folds: Sequence[Sequence[str]],
-    init: dict[str, str] | None,
-    *,
-    overwrite: bool,
+    run: Path, config: RunConfig, record: dict[str, Any], folds: Sequence[Sequence[str]], *, overwrite: bool
 ) -> None:
     if overwrite and (run / "config.yaml").is_file():
         shutil.rmtree(run)
@@ -215,22 +301,18 @@ def _begin_run(
     if is_begun:
         return
     write_json(run / "split.json", {"folds": [list(names) for names in folds]})
-    record = provenance(device=str(compute), precision=compute.precision, store_settings=store.settings_hash, init=init)
     write_json(run / "run.json", record)
     write_text(run / "config.yaml", to_yaml(config))
 
 
-def _rehearse(config: RunConfig, quiet: bool) -> None:
-    from brats_seg.commands.watching import TrainingWatcher  # noqa: PLC0415
-    from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
+def _rehearse(config: RunConfig, session: _Session) -> None:
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
 
     if config.data.fold == "all":
         config = _of_fold(config, 0)
-    watcher = TrainingWatcher(Path(config.output), config.train.steps, is_silent=True, is_quiet=quiet)
-    compute = choose_compute(config.train.device, config.train.precision, config.train.threads)
-    _, trainer = _build(config, open_store(Path(config.data.store or "")), compute, watcher)
-    _say_plan(trainer, compute, watcher)
+    watcher = session.watcher(config, has_bar=False)
+    _, trainer = _build(config, open_store(Path(config.data.store or "")), session, watcher)
+    _say_plan(trainer, watcher)
     for line in _rehearsed(trainer.rehearse(), config, len(trainer.pool.cases)):
         watcher.said(line)
     watcher.said("dry run: nothing was written")

@@ -22,13 +22,15 @@ class TrainingWatcher:
         num_steps: steps of the whole run.
         is_silent: no bar (no terminal, or `--quiet`).
         is_quiet: no lines either.
+        is_writing: whether curves and events are written; not so by all but the first of several processes.
     """
 
-    def __init__(self, run: Path, num_steps: int, *, is_silent: bool, is_quiet: bool) -> None:
+    def __init__(self, run: Path, num_steps: int, *, is_silent: bool, is_quiet: bool, is_writing: bool = True) -> None:
         self.run = run
         self.num_steps = num_steps
         self.is_silent = is_silent
         self.is_quiet = is_quiet
+        self.is_writing = is_writing
         self._bar: tqdm[Any] | None = None
         self._events: Any = None
         self._dice = ""
@@ -47,7 +49,7 @@ class TrainingWatcher:
         """Open bar and events at a step."""
         self._done = step
         self._bar = tqdm(total=self.num_steps, initial=step, unit="step", disable=self.is_silent, smoothing=0.05)
-        if find_spec("tensorboard") is not None:
+        if self.is_writing and find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (optional, slow to import)
 
             self._events = SummaryWriter(str(self.run / "events"), purge_step=step + 1 if step else None)
@@ -79,7 +81,7 @@ class TrainingWatcher:
     def draw(self) -> None:
         """Draw curves.png from metrics.csv."""
         metrics = self.run / "metrics.csv"
-        if can_draw() and metrics.is_file():
+        if self.is_writing and can_draw() and metrics.is_file():
             draw_training_curves(metrics, self.run / "curves.png")
 
     def validating(self, num_cases: int) -> Callable[[], None]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from brats_seg.config import RunConfig
-from brats_seg.errors import WorkError
+from brats_seg.errors import CheckpointError, OutputError, WorkError
 from brats_seg.files import write_text
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
@@ -27,6 +27,7 @@ from brats_seg.networks.weights import Description, put_tensors, save_weights, t
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.distributed import ALONE, Processes
 from brats_seg.training.initial import load_initial
 from brats_seg.training.memory import explained_out_of_memory, peak_bytes
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
@@ -91,6 +92,7 @@ class Trainer:
         run: the RUN folder, present and writable.
         compute: device and precision.
         watcher: told of steps and validations.
+        processes: that train together; the first writes.
 
     Raises:
         ConfigError: settings that fit neither each other nor the store.
@@ -105,10 +107,13 @@ class Trainer:
         run: Path,
         compute: Compute,
         watcher: Watcher,
+        processes: Processes = ALONE,
     ) -> None:
         train = config.train
         torch.backends.cudnn.benchmark = True  # patches are all of one size; without effect on a CPU
         check_patch(config.network, train.patch)
+        self.processes = processes
+        self._samples = processes.samples(train.batch, train.accumulate)
         self.config, self.run_folder, self.compute, self.watcher = config, run, compute, watcher
         self.validation_cases = list(validation)
         self.modalities = store.modalities
@@ -124,9 +129,10 @@ class Trainer:
         )
         self.layout = compute.layout_of(network, train.layout)
         self.network = network.to(compute.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self._compiled = compiled(self.network, compute, train.compile)
+        self._parallel = processes.parallel(self.network)
+        self._compiled = compiled(self._parallel, compute, train.compile)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.loss = build_loss(train.loss)
+        self.loss = build_loss(train.loss, processes.total)
         self.optimizer = build_optimizer(self.network.parameters(), train.optimizer)
         self.predictor = Predictor(self.average, self.description, config.inference, compute)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
@@ -142,12 +148,23 @@ class Trainer:
         progress, damaged = load_latest(self.run_folder / "state", self.network, self.average, self.optimizer)
         for line in damaged:
             self.watcher.said(line)
+        self._require_one_step(progress.step if progress else 0)
         if progress is None:
             return False
         self.progress = progress
         self.scaler.load_state_dict(progress.loss_scaling)
-        _cut_metrics(self.run_folder / METRICS, progress.step)
+        if self.processes.is_first:
+            _cut_metrics(self.run_folder / METRICS, progress.step)
         return True
+
+    def _require_one_step(self, step: int) -> None:
+        """Refuse to go on where processes have found different states: the RUN has to lie where all of them see it."""
+        steps = self.processes.gathered(step, self.compute.device)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"{self.run_folder}: process {self.processes.rank} found the state of step {step}, others found "
+                f"{sorted(set(steps) - {step})}; put the run's folder on a disk that every machine sees"
+            )
 
     def start_from(self, weights: Path) -> None:
         """Start from trained weights instead of fresh ones (`train.init`).
@@ -168,7 +185,9 @@ class Trainer:
         self._interval = _Interval()
         with explained_out_of_memory(self.config, self.compute):
             self._train()
-        save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        if self.processes.is_first:
+            save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
+        self.processes.wait()
         return self.progress
 
     def _train(self) -> None:
@@ -220,7 +239,7 @@ class Trainer:
         train = self.config.train
 
         def read(step: int) -> list[Sample]:
-            return self.reader.read(step, train.batch)
+            return [self.reader.sample(step, number, train.batch) for number in self._samples]
 
         with ThreadPoolExecutor(1, thread_name_prefix="patches") as executor:
             ahead = [executor.submit(read, step) for step in range(first, min(first + 2, train.steps + 1))]
@@ -236,9 +255,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, 0).integers(2**62)))
-        size = train.batch // train.accumulate
-        parts = [self._backward(samples[first : first + size]) for first in range(0, train.batch, size)]
+        torch.manual_seed(int(generator(self.config.seed, _DROPOUT, step, self.processes.rank).integers(2**62)))
+        size = len(samples) // train.accumulate
+        parts = []
+        for first in range(0, len(samples), size):
+            with self.processes.undisturbed(self._parallel, is_last=first + size == len(samples)):
+                parts.append(self._backward(samples[first : first + size]))
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), train.optimizer.gradient_clip)
         self.scaler.step(self.optimizer)
@@ -272,12 +294,12 @@ class Trainer:
             torch._foreach_lerp_(average, own, share)
 
     def _look_at_losses(self) -> float:
-        """Return the mean loss since the last row.
+        """Return the mean loss since the last row, over all processes.
 
         Raises:
             WorkError: one of them is not finite.
         """
-        losses: list[float] = torch.stack(self._interval.losses).tolist()
+        losses: list[float] = self.processes.mean(torch.stack(self._interval.losses)).tolist()
         first = self.progress.step - len(losses) + 1
         for step, loss in enumerate(losses, first):
             if not math.isfinite(loss):
@@ -303,14 +325,18 @@ class Trainer:
             "patches_per_second": round(num_patches / max(time.perf_counter() - self._interval.begun, 1e-9), 3),
             **{f"dice_{name}": scores.get(name, "") for name in (*self.description.regions, "mean")},
         }
-        path = self.run_folder / METRICS
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
         self._interval = _Interval()
+        if not self.processes.is_first:
+            return
+        path = self.run_folder / METRICS
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def _validate(self) -> dict[str, float]:
         """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far.
@@ -323,11 +349,12 @@ class Trainer:
             save_weights(self.run_folder / WEIGHTS, self.average, self.description)
             return {}
         limit = None if progress.step == train.steps else train.validation_cases
-        scores = mean_dice(self.predictor, self.validation_cases[:limit])
+        scores = mean_dice(self.predictor, self.validation_cases[:limit], self.processes)
         scores["mean"] = sum(scores.values()) / len(scores)
         if progress.best_dice is None or scores["mean"] > progress.best_dice:
             progress.best_dice, progress.best_step, progress.validations_since_best = scores["mean"], progress.step, 0
-            save_weights(self.run_folder / WEIGHTS, self.average, self.description)
+            if self.processes.is_first:
+                save_weights(self.run_folder / WEIGHTS, self.average, self.description)
         else:
             progress.validations_since_best += 1
         progress.latest = scores
@@ -341,11 +368,13 @@ class Trainer:
 
     def _save(self) -> None:
         self.progress.loss_scaling = self.scaler.state_dict()
-        save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
+        if self.processes.is_first:
+            save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
 
 
 def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the rows after `step`: the run goes on from there."""
+    """Drop the rows after `step`, and one that was cut off while it was written: the run goes on from there."""
     if path.exists():
-        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, header + "".join(row for row in rows if int(row.split(",", 1)[0]) <= step))
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        whole = [row for row in rows if row.endswith("\n")]
+        write_text(path, header + "".join(row for row in whole if int(row.split(",", 1)[0]) <= step))

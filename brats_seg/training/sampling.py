@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_seg.config import SamplingConfig
+from brats_seg.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from brats_seg.preprocessing.store import StoredCase
@@ -49,7 +50,7 @@ class CasePool:
         self.cases = tuple(cases)
         self.patch = patch
         self.config = config
-        self._weights = np.array([config.region_weights.get(region, 1.0) for region in regions])
+        self._weights = _weights(config, regions)
         self._voxels = [_by_region(case.foreground(), len(regions)) for case in cases]
         self.shapes: list[Shape] = [_three(case.image().shape[1:]) for case in cases]
 
@@ -84,6 +85,21 @@ class CasePool:
         reach = int(self.config.jitter * edge)
         start = int(centre) - edge // 2 + int(random.integers(-reach, reach + 1))
         return min(max(start, 0), size - edge)
+
+
+def _weights(config: SamplingConfig, regions: Sequence[str]) -> NDArray[np.float64]:
+    """Return the weight of each region of the store.
+
+    Raises:
+        ConfigError: a weight of a region that the store does not have, or a negative one.
+    """
+    for region, weight in config.region_weights.items():
+        key = f"train.sampling.region_weights.{region}"
+        if region not in regions:
+            raise ConfigError(f"{key}: the store has no such region{did_you_mean(region, regions)}")
+        if not weight >= 0:
+            raise ConfigError(f"{key}={weight}: expected at least 0")
+    return np.array([config.region_weights.get(region, 1.0) for region in regions])
 
 
 def _by_region(foreground: NDArray[np.int32], num_regions: int) -> list[NDArray[np.int32]]:

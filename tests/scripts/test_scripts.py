@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,8 +98,47 @@ def test_missing_folders_are_told_before_anything_starts(tmp_path):
     assert f"{gone}: no such folder" in refusal("export_itksnap.sh", tmp_path, gone, tmp_path / "out")
 
 
-def test_more_than_one_gpu_is_refused_in_one_line(tmp_path):
-    assert "GPUS=2: a run uses one GPU" in refusal("train_gpu.sh", tmp_path, tmp_path / "run", 2)
+def launched(tmp_path: Path, script: str, *words: object, **environment: object) -> str:
+    """What a script would start: stand-ins for python, brats-seg, srun and scontrol print or pass on their words."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "store.json").touch()
+    folder = tmp_path / "stand-ins"
+    folder.mkdir()
+    lines = {
+        "python": 'echo "python $*"',
+        "brats-seg": 'echo "brats-seg $*"',
+        "srun": 'exec "$@"',
+        "scontrol": "echo n7",
+    }
+    for name, line in lines.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    path = os.pathsep.join((str(folder), os.environ["PATH"]))
+    return succeed(script, store, tmp_path / "run", *words, PATH=path, BRATS_SEG_VENV=tmp_path / "none", **environment)
+
+
+def test_several_gpus_are_started_by_the_launcher_and_share_a_run(tmp_path):
+    line = launched(tmp_path, "train_gpu.sh", 4, "train.batch=8")
+    assert re.match(r"python \S*scripts/launch\.py --standalone --nproc-per-node 4 -m brats_seg train default ", line)
+    assert line.endswith("train.batch=8 --device cuda --resume\n")
+
+
+def test_one_gpu_needs_no_launcher(tmp_path):
+    assert launched(tmp_path, "train_gpu.sh", 1, RECIPE="x").startswith("brats-seg train x data.store=")
+
+
+def test_slurm_nodes_meet_at_the_first(tmp_path):
+    slurm = {"SLURM_NNODES": 2, "SLURM_GPUS_ON_NODE": 8, "SLURM_JOB_ID": 42, "SLURM_JOB_NODELIST": "n[7-8]"}
+    line = launched(tmp_path, "train_slurm.sbatch", "train.batch=16", **slurm)
+    assert (
+        "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint n7:29500 --rdzv-id 42 --nproc-per-node 8 -m brats_seg" in line
+    )
+
+
+def test_impossible_numbers_of_gpus_and_nodes_are_refused_in_one_line(tmp_path):
+    assert "GPUS=0: expected at least 1" in refusal("train_gpu.sh", tmp_path, tmp_path / "run", 0)
+    assert "RENDEZVOUS is not set" in refusal("train_gpu.sh", tmp_path, tmp_path / "run", 2, NODES=2)
 
 
 def test_a_download_with_errors_is_not_prepared(phantom_download, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from brats_seg.config import OptimizerConfig
-from brats_seg.errors import CheckpointError
+from brats_seg.errors import CheckpointError, OutputError
 from brats_seg.training.checkpoints import Progress, load_latest, save_state
 from brats_seg.training.optimizers import OPTIMIZERS, build_optimizer
 
@@ -81,3 +82,21 @@ def test_state_that_was_being_written_when_the_process_died_is_not_seen(tmp_path
     progress, _ = load_latest(tmp_path, *Trained().parts())
     assert progress is not None
     assert progress.step == 5
+
+
+def test_disk_that_fills_up_leaves_the_previous_state_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path, Progress(step=5), *Trained(1).parts())
+    write_bytes = Path.write_bytes
+
+    def fill_up(path: Path, data: bytes) -> int:
+        if "optimizer" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OutputError, match="No space left on device"):
+        save_state(tmp_path, Progress(step=10), *Trained(2).parts())
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000005"]
+    progress, damaged = load_latest(tmp_path, *Trained().parts())
+    assert progress == Progress(step=5)
+    assert damaged == []

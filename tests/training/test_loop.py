@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +191,68 @@ def test_resume_without_a_state_starts_from_step_zero_and_says_so(
     assert (tmp_path / "run" / WEIGHTS[1]).read_bytes() == (tiny_run / WEIGHTS[1]).read_bytes()
 
 
+def test_run_whose_disk_was_full_continues_to_the_bit_once_there_is_room(
+    tiny_recipe: Path,
+    tiny_run: Path,
+    phantom_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_bytes = Path.write_bytes
+
+    def fill_up_at_step_four(path: Path, data: bytes) -> int:
+        if "step_00000004" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up_at_step_four)
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    monkeypatch.undo()
+    with (tmp_path / "run" / "metrics.csv").open("a") as metrics:
+        metrics.write("4")  # a row that was cut off
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "run", "--resume")) == 0
+    for name in WEIGHTS:
+        assert (tmp_path / "run" / name).read_bytes() == (tiny_run / name).read_bytes()
+    assert [row["step"] for row in metrics_of(tmp_path / "run")] == [row["step"] for row in metrics_of(tiny_run)]
+
+
+def test_damaged_state_is_passed_over_aloud_and_the_one_before_continues_to_the_bit(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    (folder / "last.safetensors").unlink()
+    state = folder / "state" / "step_00000006" / "weights.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    loud = [word for word in words(tiny_recipe, phantom_store, folder, "--resume") if word != "--quiet"]
+    assert run(loud) == 0
+    assert "step_00000006: damaged (weights.safetensors differs from its hash); the previous" in capsys.readouterr().out
+    for name in WEIGHTS:
+        assert (folder / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+def test_resume_on_another_store_is_refused(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    record = json.loads((folder / "run.json").read_text())
+    split = json.loads((folder / "split.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "store_settings": "0123456789abcdef"}))
+    assert run(words(tiny_recipe, phantom_store, folder, "--resume")) == 2
+    assert "store of other settings (0123456789ab)" in capsys.readouterr().err
+    (folder / "run.json").write_text(json.dumps(record))
+    for change, message in (
+        ([["gone"], *split["folds"]], "7 cases in its folds, .* now gives 6 .gone"),
+        (split["folds"][::-1], "the same cases, divided differently"),
+    ):
+        (folder / "split.json").write_text(json.dumps({"folds": change}))
+        assert run(words(tiny_recipe, phantom_store, folder, "--resume")) == 2
+        assert re.search(message, capsys.readouterr().err)
+
+
 def test_resume_with_other_settings_shows_the_keys(
     tiny_recipe: Path, tiny_run: Path, phantom_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +280,11 @@ def test_present_run_is_not_replaced_unasked(
         (["data.split=/nowhere.json"], "nowhere.json"),
         (["train.device=cuda:7"], "'cuda:7' is not there"),
         (["train.loss.name=focall"], "unknown loss"),
+        (
+            ["train.sampling.region_weights={EX: 2}"],
+            "region_weights.EX: the store has no such region; did you mean ET?",
+        ),
+        (["train.sampling.region_weights={ET: -2}"], "region_weights.ET=-2.0: expected at least 0"),
         (["network.name=unet"], "unet has no such argument"),
     ],
 )
@@ -246,7 +316,7 @@ def test_store_must_be_named(tiny_recipe: Path, capsys: pytest.CaptureFixture[st
     assert "data.store is not set" in capsys.readouterr().err
 
 
-def test_several_processes_are_refused_in_one_line(
+def test_several_processes_without_torchrun_are_refused_in_one_line(
     tiny_recipe: Path,
     phantom_store: Path,
     tmp_path: Path,
@@ -255,7 +325,9 @@ def test_several_processes_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(words(tiny_recipe, phantom_store, tmp_path / "run")) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert "start them with torchrun" in error
+    assert error.count("\n") == 1
 
 
 def test_dry_run_measures_and_writes_nothing(
