@@ -36,7 +36,9 @@ _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that brats-seg train wrote.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder that brats-seg train wrote, or starter: the bundled model.")
+    ],
     words: Annotated[
         list[str],
         typer.Argument(
@@ -70,14 +72,16 @@ def predict(
 
     \b
     Examples:
-      brats-seg predict runs/first DATA predictions
+      brats-seg predict starter DATA predictions
       brats-seg predict runs/first DATA predictions inference.tta=flips --cases BraTS20_Training_001
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
     """
     prepare_process()
     from brats_seg.inference.predict import load_predictor, read_run_config  # noqa: PLC0415 (torch)
+    from brats_seg.networks.bundled import find_model  # noqa: PLC0415
     from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
 
+    run = find_model(model)
     files = {key: path for key, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path is not None}
     sources, overrides = _sort_words(words, has_files=bool(files))
     output = Path(sources[-1])
@@ -87,21 +91,24 @@ def predict(
     else:
         require_outside(output, Path(sources[0]))
         found = _find(Path(sources[0]), edition, cases)
-    config = read_run_config(model, overrides)
-    predictor = load_predictor(model, config, choose_compute(device, config.train.precision))
+    config = read_run_config(run, overrides)
+    predictor = load_predictor(run, config, choose_compute(device, config.train.precision))
     wanted = [(case, edition or case.edition) for case in found]
     _check_editions(predictor, wanted)
-    folder = _open_folder(output, predictor, model, save_probabilities)
+    folder = _open_folder(output, predictor, run, save_probabilities)
     folder.require_replaceable([(case.name, labels) for case, labels in wanted], overwrite=overwrite)
     todo = [(case, labels) for case, labels in wanted if not folder.is_made(case.name, labels)]
     if not quiet:
-        print(f"model: {model}, device: {predictor.compute}")
-        print(f"{len(todo)} cases to predict, {len(wanted) - len(todo)} made already by this model")
+        _say_plan(f"model: {model}, device: {predictor.compute}", len(todo), len(wanted))
     failures = _predict_all(predictor, todo, folder, save_probabilities, is_silent(quiet))
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
         _say_done(len(todo), output, "DATA" if files else sources[0])
+
+
+def _say_plan(model: str, num_todo: int, num_cases: int) -> None:
+    print(f"{model}\n{num_todo} cases to predict, {num_cases - num_todo} made already by this model")
 
 
 def _say_done(num_cases: int, output: Path, data: str) -> None:

@@ -9,6 +9,7 @@ NormalizeIntensityd) or know one edition only (ConvertToMultiChannelBasedOnBrats
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -262,17 +263,26 @@ class ForegroundVoxelsd(MapTransform):
 # ---- stored arrays to what a network sees (torch, any device) ----
 
 
-def normalize_brain(image: Tensor, mean: Any, sd: Any) -> Tensor:
+def normalize_brain(image: Tensor, mean: Any, sd: Any, brain: Tensor | None = None) -> Tensor:
     """Return (x - mean) / sd where x is not 0, and 0 where it is, as float32.
 
     Args:
         image: (..., modality, K, J, I), raw values of any type; on any device, not changed.
         mean: (modality,), or one of each sample (..., modality).
         sd: as `mean`.
+        brain: `brain_bits` of the image, where they are known.
     """
     raw = image.as_subclass(Tensor) if isinstance(image, MetaTensor) else image
-    mean, sd = (torch.as_tensor(v, dtype=torch.float32, device=raw.device)[..., None, None, None] for v in (mean, sd))
-    return keep_brain(raw.to(torch.float32, copy=True).sub_(mean).div_(sd), brain_bits(raw))
+    mean, sd = (torch.as_tensor(v, dtype=torch.float32, device=raw.device).expand(raw.shape[:-3]) for v in (mean, sd))
+    if raw.device.type != "cpu":
+        result = raw.to(torch.float32, copy=True).sub_(mean[..., None, None, None]).div_(sd[..., None, None, None])
+        return keep_brain(result, brain_bits(raw) if brain is None else brain)
+    result = torch.empty(raw.shape, dtype=torch.float32)
+    volumes = zip(result.flatten(0, -4), raw.flatten(0, -4), mean.flatten(), sd.flatten(), strict=True)
+    for number, (volume, of_raw, of_mean, of_sd) in enumerate(volumes):  # one by one, in the processor's cache
+        bits = brain_bits(of_raw) if brain is None else brain.flatten(0, -4)[number]
+        keep_brain(volume.copy_(of_raw).sub_(of_mean).div_(of_sd), bits)
+    return result
 
 
 def brain_bits(raw: Tensor) -> Tensor:
@@ -301,14 +311,18 @@ def regions_from_labels(label_map: Tensor, edition: Edition, *, check: bool = Fa
     labels = label_map.as_subclass(Tensor) if isinstance(label_map, MetaTensor) else label_map
     if check:
         edition.check_labels(np.unique(labels.cpu().numpy()).tolist())
-    is_label = {value: labels == value for value in edition.label_values if value}
-    masks = []
-    for values in edition.regions.values():
-        mask = torch.zeros_like(labels, dtype=torch.bool)
-        for value in sorted(values):
-            mask |= is_label[value]
-        masks.append(mask)
-    return torch.stack(masks, dim=-4).to(torch.uint8)
+    table = _region_bits(tuple(edition.regions.values()), labels.device)
+    regions_of = table.index_select(0, labels.flatten().to(torch.int32)).view(labels.shape)
+    return torch.stack([(regions_of >> region) & 1 for region in range(len(edition.regions))], dim=-4)
+
+
+@lru_cache(maxsize=64)
+def _region_bits(regions: tuple[frozenset[int], ...], device: torch.device) -> Tensor:
+    """Return a number for each label 0 ... 255 whose bits are the regions it belongs to, uint8."""
+    table = torch.zeros(256, dtype=torch.uint8)
+    for region, labels in enumerate(regions):
+        table[sorted(labels)] += 1 << region
+    return table.to(device)
 
 
 class NormalizeBraind(MapTransform):

@@ -34,10 +34,12 @@ def augment(sample: Sample, device: torch.device) -> tuple[Tensor, Tensor]:
     raw, label_map, moments = (
         tensor.to(device, non_blocking=True) for tensor in (sample.image, sample.label_map, sample.moments)
     )
-    brain = brain_bits(raw)
-    image = normalize_brain(raw, moments[0], moments[1])
     if sample.spatial.is_resampled:
+        image = normalize_brain(raw, moments[0], moments[1])
         places = patch_coordinates(sample.spatial, sample.centre, sample.patch, device)
-        image, label_map, brain = resample(image, label_map, brain, places)
+        image, label_map, brain = resample(image, label_map, raw.bool(), places)
+    else:
+        brain = brain_bits(raw)
+        image = normalize_brain(raw, moments[0], moments[1], brain)
     change_intensities(image, brain, sample.intensity)
     return image, regions_from_labels(label_map, get_edition(sample.edition)).float()

@@ -10,13 +10,14 @@ from torch import nn
 
 from brats_seg.errors import CheckpointError
 from brats_seg.inference.predict import WEIGHTS
+from brats_seg.networks.bundled import BUNDLED, bundled_folder
 from brats_seg.networks.weights import Description, load_weights, read_description
 
 __all__ = ["load_initial", "weights_file"]
 
 
 def weights_file(place: str) -> Path:
-    """Return the weight file that `train.init` means: the file itself, or the best weights of a RUN folder.
+    """Return the weight file that `train.init` means: itself, the best weights of a RUN folder, or a bundled model's.
 
     Raises:
         CheckpointError: there is no such file, or none in the folder.
@@ -24,8 +25,12 @@ def weights_file(place: str) -> Path:
     path = Path(place)
     if path.is_file():
         return path
+    if place in BUNDLED and not path.exists():
+        return bundled_folder(place) / WEIGHTS
     if not path.is_dir():
-        raise CheckpointError(f"train.init={place}: no such folder or file; give a run's folder or a weights file")
+        raise CheckpointError(
+            f"train.init={place}: no such folder or file; give a run's folder, a weights file, or starter"
+        )
     if not (path / WEIGHTS).is_file():
         folds = sorted(fold.name for fold in path.glob("fold*") if (fold / WEIGHTS).is_file())
         remedy = (

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, pad
+from torch.nn.functional import grid_sample
 
 __all__ = ["resample"]
 
@@ -24,17 +24,20 @@ _CHUNK_VOXELS = 65536
 
 
 def resample(
-    image: Tensor, label_map: Tensor, brain: Tensor, places: Sequence[Tensor]
+    image: Tensor, label_map: Tensor, is_brain: Tensor, places: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return image (modality, *patch), label map (*patch) uint8 and brain (modality, *patch) at new places.
+
+    The volumes end with a layer of background where the case ends (`source_box`): places beyond it are background.
+    The brain comes as int32, as `brain_bits` gives it.
 
     Args:
         image: (modality, K, J, I) float32, 0 in the background.
         label_map: (K, J, I) uint8, below 16.
-        brain: (modality, K, J, I) int32, as `brain_bits` gives it.
+        is_brain: (modality, K, J, I) bool.
         places: K, J and I of each voxel of the patch, three planes (*patch) float32, in voxels of `image`.
     """
-    packed = _packed(label_map, brain)
+    packed = _packed(label_map, is_brain)
     result, nearest = (_gather if image.device.type == "cpu" else _sample)(image, packed, places)
     new_brain = torch.stack(
         [((nearest >> (4 + modality)) & 1).to(torch.int32) for modality in range(len(image))]
@@ -43,12 +46,12 @@ def resample(
     return result, (nearest & 15).to(torch.uint8), new_brain
 
 
-def _packed(label_map: Tensor, brain: Tensor) -> Tensor:
+def _packed(label_map: Tensor, is_brain: Tensor) -> Tensor:
     """Return one number a voxel: the label in the four lowest bits, then a bit a modality, set in its brain."""
-    dtype = torch.uint8 if len(brain) <= 4 else torch.int32
+    dtype = torch.uint8 if len(is_brain) <= 4 else torch.int32
     packed = label_map.to(dtype, copy=True)
-    for modality, bits in enumerate(brain):
-        packed |= bits.to(dtype) & (16 << modality)
+    for modality, of_modality in enumerate(is_brain):
+        packed |= of_modality.to(dtype).mul_(16 << modality)
     return packed
 
 
@@ -64,13 +67,12 @@ def _sample(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Te
 
 def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the same as `_sample`, the image where a nearest voxel is brain, and 0 elsewhere."""
-    size = [edge + 2 for edge in packed.shape]  # a border of background: no corner lies outside
-    strides = (size[1] * size[2], size[2], 1)
+    strides = packed.stride()
     index = torch.zeros((), dtype=torch.int32)
     for place, edge, stride in zip(places, packed.shape, strides, strict=True):
-        index = index + place.round().clamp_(-1, edge).add_(1).to(torch.int32) * stride
-    nearest = pad(packed, (1,) * 6).flatten().index_select(0, index.flatten())
-    volumes = pad(image, (1,) * 6).flatten(1)
+        index = index + place.round().clamp_(0, edge - 1).to(torch.int32) * stride
+    nearest = packed.flatten().index_select(0, index.flatten())
+    volumes = image.flatten(1)
     result = torch.zeros((len(image), nearest.numel()))
     planes = [place.flatten() for place in places]
     for voxels in torch.split(torch.nonzero(nearest > 15).flatten(), _CHUNK_VOXELS):
@@ -82,12 +84,12 @@ def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Te
 
 
 def _interpolated(volumes: Tensor, points: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
-    """Return (modality, N): padded volumes (modality, voxels) between the eight voxels around each of N points."""
+    """Return (modality, N): volumes (modality, voxels) between the eight voxels around each of N points."""
     lows = [point.floor() for point in points]
     shares = [(1 - (point - low), point - low) for point, low in zip(points, lows, strict=True)]
     first = torch.zeros((), dtype=torch.int32)
     for low, stride in zip(lows, strides, strict=True):
-        first = first + (low.to(torch.int32) + 1) * stride
+        first = first + low.to(torch.int32) * stride
     values = torch.zeros((len(volumes), len(points[0])))
     for corner in itertools.product((0, 1), repeat=3):
         weight = shares[0][corner[0]] * shares[1][corner[1]] * shares[2][corner[2]]

@@ -66,7 +66,9 @@ def draw_spatial(config: AugmentationConfig, patch: Shape, random: np.random.Gen
 
 
 def source_box(draw: SpatialDraw, centre: NDArray[np.float64], patch: Shape, size: Shape) -> tuple[Shape, Shape]:
-    """Return start and end (K, J, I) of the voxels of a case that a patch needs, within the case.
+    """Return start and end (K, J, I) of the voxels of a case that a patch needs, with all neighbours.
+
+    Where the patch reaches beyond the case the box holds one layer of voxels outside (-1 or `size`), no more.
 
     Args:
         draw: the transform.
@@ -77,8 +79,8 @@ def source_box(draw: SpatialDraw, centre: NDArray[np.float64], patch: Shape, siz
     reach = np.abs(draw.matrix) @ ((np.array(patch) - 1) / 2)
     if draw.displacement is not None:  # B-spline weights are shares: no point moves further than its control points
         reach = reach + np.abs(draw.displacement).max(axis=(1, 2, 3))
-    start = np.clip(np.floor(centre - reach - 1e-3), 0, np.array(size) - 1).astype(int)
-    end = np.clip(np.ceil(centre + reach + 1e-3) + 1, start + 1, size).astype(int)
+    start = np.clip(np.floor(centre - reach - 1e-3), -1, np.array(size) - 1).astype(int)
+    end = np.clip(np.ceil(centre + reach + 1e-3) + 1, start + 2, np.array(size) + 1).astype(int)
     return (int(start[0]), int(start[1]), int(start[2])), (int(end[0]), int(end[1]), int(end[2]))
 
 

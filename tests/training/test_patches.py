@@ -96,9 +96,9 @@ def test_mirrored_copy_equals_what_resampling_would_give() -> None:
     nearly = dataclasses.replace(sample.spatial, matrix=sample.spatial.matrix * (1 + 1e-6))
     whole = dataclasses.replace(
         sample,
-        image=torch.from_numpy(cases[0].image()),
-        label_map=torch.from_numpy(cases[0].label_map()),
-        centre=np.array(place.start) + 3.5,
+        image=torch.nn.functional.pad(torch.from_numpy(cases[0].image()), (1,) * 6),
+        label_map=torch.nn.functional.pad(torch.from_numpy(cases[0].label_map()), (1,) * 6),
+        centre=np.array(place.start) + 4.5,
         spatial=nearly,
     )
     copied, resampled = augment(sample, CPU), augment(whole, CPU)

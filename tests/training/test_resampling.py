@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,13 +33,20 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def case() -> Volumes:
-    """A case of smooth images and blocks of labels, with background in a corner of each modality."""
+    """A case of smooth images and blocks of labels: background around all, and in a corner of each modality."""
     random = np.random.default_rng(0)
     image = np.stack([ndimage.gaussian_filter(random.standard_normal(SIZE), 1.5) for _ in range(2)]).astype(np.float32)
     image[0, :6] = 0
     image[1, :, :5] = 0
     label_map = np.kron(random.integers(0, 5, (6, 11, 13)), np.ones((4, 2, 2))).astype(np.uint8)
-    return torch.from_numpy(image), torch.from_numpy(label_map), brain_bits(torch.from_numpy(image))
+    image, label_map = bordered(image), bordered(label_map)
+    return torch.from_numpy(image), torch.from_numpy(label_map), torch.from_numpy(image != 0)
+
+
+def bordered(volume: NDArray[Any]) -> NDArray[Any]:
+    """Return a volume with its outermost voxels set to 0."""
+    inside = np.pad(np.ones([n - 2 for n in volume.shape[-3:]], bool), 1)
+    return np.where(inside, volume, 0).astype(volume.dtype)
 
 
 def drawn(step: int) -> SpatialDraw:
@@ -50,7 +59,7 @@ def moved(volumes: Volumes, draw: SpatialDraw, *centre: float, patch: tuple[int,
 
 @pytest.mark.parametrize("step", range(4))
 def test_resampling_equals_scipys(step: int) -> None:
-    image, label_map, brain = volumes = case()
+    image, label_map, is_brain = volumes = case()
     centre = (11.5, 10.2, 12.7)
     new_image, new_label, new_brain = (part.numpy() for part in moved(volumes, drawn(step), *centre))
     planes = patch_coordinates(drawn(step), np.array(centre), PATCH, torch.device("cpu"))
@@ -67,27 +76,31 @@ def test_resampling_equals_scipys(step: int) -> None:
 
     assert np.array_equal(new_label[is_clear], scipys(label_map, 0)[is_clear])
     for modality in range(2):
-        is_brain = scipys(brain[modality], 0) != 0
-        assert np.array_equal(new_brain[modality][is_clear] != 0, is_brain[is_clear])
-        difference = new_image[modality] - np.where(is_brain, scipys(image[modality], 1), 0)
+        stays = scipys(is_brain[modality].to(torch.uint8), 0) != 0
+        assert np.array_equal(new_brain[modality][is_clear] != 0, stays[is_clear])
+        difference = new_image[modality] - np.where(stays, scipys(image[modality], 1), 0)
         assert np.abs(difference[is_clear]).max() < 1e-5
 
 
 @pytest.mark.parametrize("step", range(4))
 def test_reading_the_box_alone_gives_the_same_patch(step: int) -> None:
-    volumes, centre = case(), np.array([4.5, 10.5, 20.5])
+    """The case has no background around it, so what lies outside has to come from the box's outer layer."""
+    volumes, centre = (torch.ones(2, *SIZE), torch.ones(SIZE, dtype=torch.uint8)), np.array([1.5, 10.5, 23.5])
+    around = [torch.nn.functional.pad(volume, (30,) * 6) for volume in volumes]
     start, end = source_box(drawn(step), centre, PATCH, SIZE)
-    k, j, i = (slice(a, b) for a, b in zip(start, end, strict=True))
-    boxed = (volumes[0][:, k, j, i], volumes[1][k, j, i], volumes[2][:, k, j, i])
-    whole, of_box = moved(volumes, drawn(step), *centre), moved(boxed, drawn(step), *(centre - start))
+    k, j, i = (slice(30 + a, 30 + b) for a, b in zip(start, end, strict=True))
+    boxed = (around[0][:, k, j, i].contiguous(), around[1][k, j, i].contiguous())
+    whole = moved((around[0], around[1], around[0] != 0), drawn(step), *(centre + 30))
+    of_box = moved((*boxed, boxed[0] != 0), drawn(step), *(centre - start))
+    assert 0.1 < (whole[1] == 0).float().mean() < 0.9
     assert ((whole[0] - of_box[0]).abs() < 1e-5).float().mean() > 0.998  # the rest lies halfway between two voxels
     assert (whole[1] == of_box[1]).float().mean() > 0.998
 
 
 def test_image_and_label_move_together() -> None:
-    _, label_map, brain = case()
+    _, label_map, is_brain = case()
     as_image = torch.stack([(label_map == 2).float()] * 2)
-    image, label, _ = moved((as_image, label_map, torch.full_like(brain, -1)), drawn(3), 11.0, 11.0, 13.0)
+    image, label, _ = moved((as_image, label_map, torch.ones_like(is_brain)), drawn(3), 11.0, 11.0, 13.0)
     is_sure = (image[0] > 0.999) | (image[0] < 0.001)
     assert is_sure.float().mean() > 0.3
     assert torch.equal((label == 2)[is_sure], image[0][is_sure] > 0.5)
@@ -95,7 +108,7 @@ def test_image_and_label_move_together() -> None:
 
 def test_scale_of_two_shows_every_second_voxel() -> None:
     image = torch.arange(27.0)[None, :, None, None].expand(1, 27, 5, 5).contiguous() + 1
-    volumes = (image, (image[0] % 4).to(torch.uint8), brain_bits(image))
+    volumes = (image, (image[0] % 4).to(torch.uint8), image != 0)
     result, label, _ = moved(volumes, SpatialDraw(NO_FLIP, np.diag([2.0, 1, 1])), 13.0, 2.0, 2.0, patch=(5, 5, 5))
     assert result[0, :, 2, 2].tolist() == pytest.approx([10, 12, 14, 16, 18])
     assert label[:, 2, 2].tolist() == [2, 0, 2, 0, 2]
@@ -121,10 +134,12 @@ def test_background_of_each_modality_stays_exactly_zero_and_brain_stays_brain() 
 def test_more_than_four_modalities_keep_their_background() -> None:
     image = torch.ones(6, 8, 8, 8)
     image[5, :4] = 0
-    volumes = (image, torch.full((8, 8, 8), 4, dtype=torch.uint8), brain_bits(image))
-    result, label, brain = moved(volumes, SpatialDraw(NO_FLIP, np.eye(3)), 3.5, 3.5, 3.5, patch=(8, 8, 8))
-    assert torch.equal(result, image)
-    assert torch.equal(brain, brain_bits(image))
+    image = torch.nn.functional.pad(image, (1,) * 6)
+    volumes = (image, torch.full((10, 10, 10), 4, dtype=torch.uint8), image != 0)
+    result, label, brain = moved(volumes, SpatialDraw(NO_FLIP, np.eye(3)), 4.5, 4.5, 4.5, patch=(8, 8, 8))
+    inside = image[:, 1:-1, 1:-1, 1:-1]
+    assert torch.equal(result, inside)
+    assert torch.equal(brain, brain_bits(inside))
     assert label.unique().tolist() == [4]
 
 

@@ -51,9 +51,11 @@ def test_box_holds_every_coordinate_and_its_neighbours(step: int) -> None:
     start, end = source_box(draw, centre, PATCH, SIZE)
     for axis, plane in enumerate(patch_coordinates(draw, centre, PATCH, CPU)):
         inside = plane[(plane > -1) & (plane < SIZE[axis])]
-        assert start[axis] <= max(0, math.floor(inside.min()))
-        assert end[axis] > min(SIZE[axis] - 1, math.ceil(inside.max()))
-        assert 0 <= start[axis] < end[axis] <= SIZE[axis]
+        assert start[axis] <= math.floor(inside.min())
+        assert end[axis] > math.ceil(inside.max())
+        assert start[axis] == -1 or plane.min() > start[axis]
+        assert end[axis] == SIZE[axis] + 1 or plane.max() < end[axis] - 1
+        assert -1 <= start[axis] < end[axis] <= SIZE[axis] + 1
 
 
 def test_box_of_a_quarter_turn_has_its_axes_swapped_and_one_more_voxel_around() -> None:
