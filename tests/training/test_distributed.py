@@ -202,3 +202,21 @@ def test_launcher_trains_together_and_tells_an_error_once(
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: train.batch=3 cannot be divided among 2 processes")
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_two_gpus_have_the_losses_of_one(phantom_store: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"needs two GPUs, found {torch.cuda.device_count()}")
+    settings = ["train.precision=fp32", "train.compile=false", "train.device=cuda", f"data.store={phantom_store}"]
+    losses = []
+    for count in (1, 2):
+        run = tmp_path / str(count)
+        start = [sys.executable, "scripts/launch.py", "--standalone", "--nproc-per-node", str(count), "-m", "brats_seg"]
+        words = ["train", str(tiny_recipe), *settings, f"output={run}", "--quiet"]
+        subprocess.run([*start, *words], cwd=REPOSITORY, check=True)
+        losses.append([float(row["loss"]) for row in csv.DictReader((run / "metrics.csv").open())])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)  # TF32 and atomic sums
