@@ -9,6 +9,9 @@ loop      the recipe's own loop: reading, augmentation, network, loss, optimizer
 dummy     the same on one frozen batch: the rate that the loop would reach if data cost nothing
 tutorial  MONAI's 3-D BraTS tutorial (CacheDataset, its transforms, its loader, SegResNet, batch 1, fp32) with patches
           of 96^3, and ours with the same network, loss, optimizer and patch; on a CPU, and with --data alone
+nnunet    nnU-Net's own trainer and loader (31 M weights, 64^3, batch 2, fp32), and `default` with the same patch, batch
+          and precision; each with its own data and augmentation, each also on one frozen batch ("alone"), nnU-Net
+          also with our allocator settings; on a CPU, and with --data alone
 sample    one 4 x 128^3 training sample on one thread: read from the store, normalise, spatial and intensity
           augmentation at nnU-Net's ranges and probabilities, label map and regions with it, mean over many. Beside it
           MONAI's transforms with the same probabilities and nnU-Net's own (batchgeneratorsv2), from a patch in memory
@@ -44,6 +47,7 @@ _AS_TUTORIAL = [
     "train.precision=fp32",
     "train.ema=0",
 ]
+_AS_NNUNET = ["train.patch=[64, 64, 64]", "train.batch=2", "train.precision=fp32", "train.optimizer={name: sgd}"]
 
 
 def arguments() -> argparse.Namespace:
@@ -116,51 +120,63 @@ def save_patch(store: Path, target: Path) -> Path:
 def start_sides(args: argparse.Namespace) -> dict[str, measure.Side]:
     """Start our side, and those of the peers whose environments are there."""
     here = Path(__file__).resolve().parent
-    sides = {"ours": measure.Side("ours", [sys.executable, here / "train_ours.py"], threads=args.threads)}
+    ours: list[str | Path] = [sys.executable, here / "train_ours.py"]
+    sides = {"ours": measure.Side("ours", ours, threads=args.threads)}
+    has_loops = args.data is not None and not args.device.startswith("cuda")
     for name in ("monai", "nnunet"):
         python = measure.peer_python(name)
         if python is None:
             print(f"{name}: not measured; make its environment with: bash scripts/bench/peers.sh {name}")
             continue
-        peers = here / "train_peers.py"
-        sides[name] = measure.Side(name, [python, peers, name], threads=1)
-        if name == "monai" and args.data is not None and not args.device.startswith("cuda"):
-            sides["tutorial"] = measure.Side(name, [python, peers, "tutorial"], threads=args.threads)
-            words = [sys.executable, here / "train_ours.py"]
-            sides["as tutorial"] = measure.Side("ours, as the tutorial", words, threads=args.threads)
+        sides[name] = measure.Side(name, [python, here / "train_peers.py", name], threads=1)
+        loops: dict[str, list[str | Path]] = {}
+        if has_loops and name == "monai":
+            loops = {"tutorial, ours": ours, "tutorial, monai": [python, here / "train_peers.py", "tutorial"]}
+        elif has_loops:
+            words: list[str | Path] = [python, here / "train_nnunet.py"]
+            loops = {"nnunet, ours": ours, "nnunet, nnunet": words}
+            loops["nnunet, our allocator"] = [*words, "--keep-freed-memory"]
+        sides |= {what: measure.Side(what, its, threads=args.threads) for what, its in loops.items()}
     return sides
 
 
 def measure_all(
-    sides: Mapping[str, measure.Side], args: argparse.Namespace, store: Path, patch: Path, files: list[Answer]
+    sides: Mapping[str, measure.Side], args: argparse.Namespace, store: Path, scratch: Path, files: list[Answer]
 ) -> tuple[Turns, Answer]:
     """Return the turns of everything, taken one after another, and what our side told of itself."""
-    task = {
-        "store": str(store),
-        "recipe": args.recipe,
-        "overrides": args.overrides,
-        "device": args.device,
-        "threads": args.threads,
-        "steps": args.steps,
+    patch = save_patch(store, scratch / "patch.npz")
+    task = {"store": str(store), "device": args.device, "threads": args.threads, "steps": args.steps, "files": files}
+    own = {**task, "recipe": args.recipe, "overrides": args.overrides}
+    of_peer = {**task, "steps": max(1, args.steps // 2), "scratch": str(scratch), "edge": _EDGE}
+    recipes = {
+        "tutorial": {"recipe": "cpu_small", "overrides": _AS_TUTORIAL},
+        "nnunet": {"recipe": "default", "overrides": _AS_NNUNET},
     }
-    of_tutorial = {**task, "overrides": _AS_TUTORIAL, "steps": max(1, args.steps // 2)}
     chunk = max(1, args.samples // args.rounds)
-    about = dict(sides["ours"].turn(what="about", **task).answer)
+    about = dict(sides["ours"].turn(what="about", **own).answer)
     turns: Turns = {}
     for number in range(args.rounds + 1):
         drawn = {"samples": chunk, "first": 1 + number * chunk, "patch": str(patch)}
         of_round = {
-            "loop": sides["ours"].turn(what="loop", **task),
-            "dummy": sides["ours"].turn(what="dummy", **task),
-            "sample, ours": sides["ours"].turn(what="sample", **task, **drawn),
+            "loop": sides["ours"].turn(what="loop", **own),
+            "dummy": sides["ours"].turn(what="dummy", **own),
+            "sample, ours": sides["ours"].turn(what="sample", **own, **drawn),
             **{f"sample, {name}": sides[name].turn(**drawn) for name in ("monai", "nnunet") if name in sides},
         }
-        if "tutorial" in sides:
-            of_round["tutorial, ours"] = sides["as tutorial"].turn(what="loop", **of_tutorial)
-            of_round["tutorial, monai"] = sides["tutorial"].turn(files=files, edge=_EDGE, **of_tutorial)
+        for name, side in sides.items():
+            kind, _, _who = name.partition(", ")
+            if kind in recipes and _who:
+                of_round[name] = side.turn(what="loop", **of_peer, **recipes[kind])
+            if kind == "nnunet" and _who:
+                of_round[f"{name}, alone"] = side.turn(what="dummy", **of_peer, **recipes[kind])
         for name, turn in of_round.items() if number else ():  # the first round warms up
             turns.setdefault(name, []).append(turn)
     return turns, about
+
+
+def ratio(peers: list[measure.Turn], ours: list[measure.Turn]) -> float:
+    """Return how many times faster ours is: the median over rounds."""
+    return statistics.median(peer.wall_s / own.wall_s for peer, own in zip(peers, ours, strict=True))
 
 
 def summarize(turns: Turns, about: Answer) -> tuple[list[Answer], dict[str, float], Answer]:
@@ -177,10 +193,11 @@ def summarize(turns: Turns, about: Answer) -> tuple[list[Answer], dict[str, floa
     }
     per_second = {**rates, **{f"sample, {name}": 1e3 / ms for name, ms in chains.items()}}
     rows = [{**measure.row(name, its), "per s": round(per_second[name], 3)} for name, its in turns.items()]
-    ratios = {}
-    if "tutorial, monai" in turns:
-        pairs = zip(turns["tutorial, monai"], turns["tutorial, ours"], strict=True)
-        ratios["monai"] = statistics.median(monai.wall_s / ours.wall_s for monai, ours in pairs)
+    ratios = {
+        name: ratio(turns[f"{kind}, {name}"], turns[f"{kind}, ours"])
+        for kind, name in (("tutorial", "monai"), ("nnunet", "nnunet"))
+        if f"{kind}, {name}" in turns
+    }
     achieved = about["tflop_a_patch"] * rates["loop"]
     figures = {
         "patches_per_s": round(rates["loop"], 3),
@@ -189,11 +206,27 @@ def summarize(turns: Turns, about: Answer) -> tuple[list[Answer], dict[str, floa
         "data_share_of_wall": round(1 - rates["loop"] / rates["dummy"], 3),
         **{f"sample_{name}_ms": round(ms, 1) for name, ms in chains.items()},
         **{f"sample_ratio_{name}": round(ms / chains["ours"], 2) for name, ms in chains.items() if name != "ours"},
+        **nnunets_figures(turns),
         "tflop_s": round(achieved, 3),
         "product_tflop_s": round(about["product_tflop_s"], 3),
         "share_of_product": round(achieved / about["product_tflop_s"], 3),
     }
     return rows, ratios, figures
+
+
+def nnunets_figures(turns: Turns) -> dict[str, float]:
+    """Return where the factor to nnU-Net comes from: steps alone, data shares, the allocator."""
+    if "nnunet, nnunet" not in turns:
+        return {}
+    loop, alone, ours, ours_alone, tuned = (
+        turns[f"nnunet, {name}"] for name in ("nnunet", "nnunet, alone", "ours", "ours, alone", "our allocator")
+    )
+    return {
+        "nnunet_step_alone_ratio": round(ratio(alone, ours_alone), 2),
+        "nnunet_our_allocator_ratio": round(ratio(tuned, ours), 2),
+        "nnunet_data_share_of_wall": round(1 - 1 / ratio(loop, alone), 3),
+        "ours_as_nnunet_data_share_of_wall": round(1 - 1 / ratio(ours, ours_alone), 3),
+    }
 
 
 def main() -> None:
@@ -204,7 +237,7 @@ def main() -> None:
         files = find_files(args.data, args.cases) if args.data else []
         store = args.store or prepare(args.data, files, scratch / "store")
         sides = start_sides(args)
-        turns, about = measure_all(sides, args, store, save_patch(store, scratch / "patch.npz"), files)
+        turns, about = measure_all(sides, args, store, scratch, files)
         for side in sides.values():
             side.close()
     rows, ratios, figures = summarize(turns, about)
