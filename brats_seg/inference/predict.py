@@ -23,7 +23,7 @@ from brats_seg.networks.compute import Compute
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
-__all__ = ["WEIGHTS", "Predictor", "load_predictor", "paste", "read_run_config"]
+__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config"]
 
 WEIGHTS = "model.safetensors"
 """The weights of a RUN that are meant for use."""
@@ -147,19 +147,28 @@ def read_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return changed
 
 
-def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
-    """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
+def describe_run(run: Path) -> Description:
+    """Return what the weights of a RUN folder are for; the weights themselves are not read.
 
     Raises:
-        CheckpointError: no weights, or weights of another network.
-        ConfigError: a window that the network cannot take.
+        CheckpointError: there are none, or they are no weights.
     """
     path = run / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
             f"{run}: no {WEIGHTS}; the run was stopped before its first validation: continue it with --resume"
         )
-    description = read_description(path)
+    return read_description(path)
+
+
+def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
+    """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
+
+    Raises:
+        CheckpointError: no weights, or weights of another network.
+        ConfigError: a window that the network cannot take, or a region that it does not have.
+    """
+    path, description = run / WEIGHTS, describe_run(run)
     network = build_network(
         description.network_config(), in_channels=len(description.modalities), out_channels=len(description.regions)
     )
