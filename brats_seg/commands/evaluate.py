@@ -108,8 +108,8 @@ def evaluate(
     )
     if quiet:
         return
-    if result.extra:
-        print(f"warning: not scored, no such reference: {', '.join(result.extra)}", file=sys.stderr)
+    for line in result.warnings:
+        print(f"warning: {line}", file=sys.stderr)
     print(format_report(result))
     names = ", ".join(path.name for path in result.files)
     print(f"\nWrote {names} to {out}; next, compare models: brats-seg compare {out} OTHER")

@@ -43,8 +43,8 @@ class Evaluation:
     summary: dict[str, Any]
     regions: tuple[str, ...]
     """The edition's regions; further names in `rows` are single labels."""
-    extra: tuple[str, ...]
-    """Predictions without a reference, which were not scored."""
+    warnings: tuple[str, ...]
+    """What a reader of the numbers should know: predictions that were not scored, distances in odd voxels."""
     files: tuple[Path, ...]
 
 
@@ -110,11 +110,23 @@ def evaluate_folder(
             raise DataError(all_findings(str(prediction), findings + scores.findings))
         summary = summarize(scores.rows, regions=regions, missing=gone)
         summary |= {"editions": [one.name for one in editions], "rules": _rules_in_words(rule, editions)}
-        summary |= {"extra_predictions": list(extra)}
+        warnings = _warnings(rule, extra, scores.other_voxels)
+        summary |= {"extra_predictions": list(extra), "warnings": warnings}
         places = {"reference": reference, "prediction": prediction, "probabilities": probabilities}
         places |= {"images": None if is_flat(reference) else reference}
         files = _write(out, scores, summary, regions, places)
-    return Evaluation(scores.rows, summary, regions, extra, files)
+    return Evaluation(scores.rows, summary, regions, tuple(warnings), files)
+
+
+def _warnings(protocol: Protocol, extra: Sequence[str], other_voxels: Sequence[str]) -> list[str]:
+    lines = [f"not scored, no such reference: {', '.join(extra)}"] if extra else []
+    if other_voxels and protocol.hd95_unit == "voxel":
+        some = ", ".join(other_voxels[:5]) + ", ..." * (len(other_voxels) > 5)
+        lines.append(
+            f"hd95_mm is in voxels under {protocol.name}, and those of {len(other_voxels)} cases are not 1 mm "
+            f"({some}); --protocol plain measures in mm"
+        )
+    return lines
 
 
 def _with_probabilities(pairs: Sequence[Pair], folder: Path, regions: Sequence[str]) -> list[Pair]:

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+_MM_SLACK = 1e-3
+"""How far an edge may be from 1 mm and still be called so: headers keep it as float32, registration rounds it."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A reference and what was predicted for it; None = no prediction, to be scored as a failure."""
@@ -52,6 +56,8 @@ class PairScores:
     """What is wrong with it, in words; then there are no records."""
     levels: NDArray[np.int64] | None = None
     """(region, 2, 256) voxels by probability and reference, see `calibration`."""
+    other_voxels: tuple[str, ...] = ()
+    """Cases whose voxels are not 1 mm along every axis."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def score_pairs(pairs: Sequence[Pair], scoring: Scoring, *, jobs: int = 1, is_si
         [row for one in results for row in one.rows],
         [finding for one in results for finding in one.findings],
         sum_counts(levels) if levels else None,
+        tuple(case for one in results for case in one.other_voxels),
     )
 
 
@@ -108,7 +115,7 @@ def _score_pair(pair: Pair, *, scoring: Scoring) -> PairScores:
     prediction, tolerances = maps[1] if pair.prediction else None, scoring.nsd_tolerances_mm
     spacing_mm, protocol = headers[0].spacing_mm, scoring.protocol
     rows = evaluate_case(case, maps[0], prediction, edition, protocol, spacing_mm, nsd_tolerances_mm=tolerances)
-    return PairScores(rows, [], levels)
+    return PairScores(rows, [], levels, (case,) if max(abs(edge - 1) for edge in spacing_mm) > _MM_SLACK else ())
 
 
 def _affine(header: Any) -> str:

@@ -26,7 +26,7 @@ from brats_seg.networks.losses import build_loss
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.training.augmentation import training_input
-from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training.checkpoints import Progress, StateWriter, load_latest
 from brats_seg.training.distributed import ALONE, Processes
 from brats_seg.training.initial import load_initial
 from brats_seg.training.memory import explained_out_of_memory, peak_bytes
@@ -141,6 +141,7 @@ class Trainer:
         is_pinned = compute.device.type == "cuda" and self.volumes.where != "device"
         self.reader = PatchReader(self.pool, self.volumes, train.augmentation, config.seed, is_pinned=is_pinned)
         self.progress = Progress()
+        self._states = StateWriter(run / "state")
         self._interval = _Interval()
 
     def resume(self) -> bool:
@@ -183,7 +184,7 @@ class Trainer:
             WorkError: the loss is not finite (names the step and its cases), or out of memory (says what to try).
         """
         self._interval = _Interval()
-        with explained_out_of_memory(self.config, self.compute):
+        with self._states, explained_out_of_memory(self.config, self.compute):
             self._train()
         if self.processes.is_first:
             save_weights(self.run_folder / LAST_WEIGHTS, self.network, self.description)
@@ -369,7 +370,7 @@ class Trainer:
     def _save(self) -> None:
         self.progress.loss_scaling = self.scaler.state_dict()
         if self.processes.is_first:
-            save_state(self.run_folder / "state", self.progress, self.network, self.average, self.optimizer)
+            self._states.save(self.progress, self.network, self.average, self.optimizer)
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def test_extra_predictions_are_named_and_not_scored(places: tuple[Path, Path, Pa
     (places[1] / ".incomplete-1-other.nii.gz").write_bytes(b"")
     (places[1] / "probabilities").mkdir()
     result = run(places, select=lambda names: names[:1])
-    assert result.extra == ("stranger",)
+    assert result.warnings == ("not scored, no such reference: stranger",)
     assert result.summary["extra_predictions"] == ["stranger"]
     assert {row.case for row in result.rows} == {"BraTS20_Training_001"}
 
@@ -358,3 +359,15 @@ def test_tasks_of_one_evaluation_are_scored_by_their_own_rules(tmp_path: Path) -
     rows = {row.case: row for row in run(places, protocol="brats2023", edition=None).rows if row.region == "ET"}
     assert rows["BraTS-GLI-00001-000"].lesionwise_dice == 1  # 27 mm3 are left out
     assert rows["BraTS-MET-00001-000"].lesionwise_dice == 0.5
+
+
+@pytest.mark.parametrize(("protocol", "is_told"), [("brats2020", True), ("instance", True), ("plain", False)])
+def test_distances_in_voxels_that_are_not_1_mm_are_told(tmp_path: Path, protocol: str, is_told: bool) -> None:
+    for name in ("reference", "prediction"):
+        write(tmp_path / name / "BraTS20_Training_001.nii.gz", tumor(), np.diag([-1.0, -1.0, 3.0, 1.0]))
+        write(tmp_path / name / "BraTS20_Training_002.nii.gz", tumor())
+    result = run((tmp_path / "reference", tmp_path / "prediction", tmp_path / "out"), protocol=protocol)
+    told = "hd95_mm is in voxels under .*those of 1 cases are not 1 mm .BraTS20_Training_001.; --protocol plain"
+    assert bool(result.warnings) is is_told
+    assert all(re.search(told, line) for line in result.warnings)
+    assert result.summary["warnings"] == list(result.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 
 from brats_seg.config import OptimizerConfig
 from brats_seg.errors import CheckpointError, OutputError
-from brats_seg.training.checkpoints import Progress, load_latest, save_state
+from brats_seg.training import checkpoints
+from brats_seg.training.checkpoints import Progress, StateWriter, load_latest, save_state
 from brats_seg.training.optimizers import OPTIMIZERS, build_optimizer
 
 
@@ -100,3 +102,42 @@ def test_disk_that_fills_up_leaves_the_previous_state_whole(tmp_path: Path, monk
     progress, damaged = load_latest(tmp_path, *Trained().parts())
     assert progress == Progress(step=5)
     assert damaged == []
+
+
+def test_state_written_while_training_goes_on_is_that_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    written = checkpoints.save_tensors
+
+    def write_late(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        assert may_write.wait(timeout=60)
+        written(path, tensors)
+
+    monkeypatch.setattr(checkpoints, "save_tensors", write_late)
+    straight, trained, fresh = Trained(7), Trained(4), Trained()
+    with StateWriter(tmp_path) as writer:
+        writer.save(Progress(step=4), *trained.parts())
+        trained.step(9)  # in place, before a byte is written
+        may_write.set()
+    load_latest(tmp_path, *fresh.parts())
+    fresh.step(3)
+    assert torch.equal(fresh.network.weight, straight.network.weight)
+
+
+def test_state_that_could_not_be_written_is_told_at_the_next_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_tensors", fail)
+    writer = StateWriter(tmp_path)
+    writer.save(Progress(step=1), *Trained(1).parts())
+    with pytest.raises(OutputError, match="No space left"):
+        writer.save(Progress(step=2), *Trained(1).parts())
+    with pytest.raises(OutputError, match="No space left"), writer:
+        writer.save(Progress(step=3), *Trained(1).parts())
+    writer.save(Progress(step=4), *Trained(1).parts())
+    with pytest.raises(KeyError, match="the first error"), writer:
+        raise KeyError("the first error")
