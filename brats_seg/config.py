@@ -24,6 +24,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OptimizerConfig",
+    "PostprocessingConfig",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -263,6 +264,22 @@ class TrainConfig(_Model):
         return self
 
 
+class PostprocessingConfig(_Model):
+    """What is done to region masks, in this order; `inference/postprocessing.py` describes the steps.
+
+    A region that is not named has no such step. ET in TC in WT always holds.
+    """
+
+    threshold: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """Region -> probability from which a voxel belongs to it, over `inference.threshold`."""
+    fill_holes: dict[str, bool] = Field(default_factory=dict)
+    """Region -> whether holes that are closed on all sides are filled."""
+    min_component_voxels: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Region -> voxels that a 26-connected component must have; smaller ones are dropped, with what lies in them."""
+    min_et_voxels: int = Field(0, ge=0)
+    """Voxels of ET that a case must have; fewer become NCR, that is, stay in TC alone (the rule that won 2020)."""
+
+
 class InferenceConfig(_Model):
     """How whole cases are predicted, in validation and by `brats-seg predict`."""
 
@@ -276,6 +293,7 @@ class InferenceConfig(_Model):
     """Windows that go through the network together."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Probability from which a voxel belongs to a region."""
+    postprocessing: PostprocessingConfig = PostprocessingConfig()
 
 
 class RunConfig(_Model):

@@ -150,7 +150,7 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         watcher.close()
         return
-    watcher.begin(trainer.progress.step)
+    watcher.begin(trainer.progress.step, epoch_steps=-(-len(trainer.pool.cases) // config.train.batch))
     trainer.run()
     watcher.draw()
     predictor = load_predictor(run, config, session.compute)
@@ -245,7 +245,15 @@ def _build(
     folds = folds_of_store(store, config.data)
     training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
     trainer = Trainer(
-        config, store, training, validation, Path(config.output), session.compute, watcher, session.processes
+        config,
+        store,
+        training,
+        validation,
+        Path(config.output),
+        session.compute,
+        watcher,
+        session.processes,
+        records=watcher,
     )
     return folds, trainer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import itertools
 import math
 import time
@@ -13,37 +12,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brats_seg.config import RunConfig
-from brats_seg.errors import CheckpointError, OutputError, WorkError
-from brats_seg.files import write_text
+from brats_seg.editions import get_edition
+from brats_seg.errors import CheckpointError, WorkError
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute, compiled
 from brats_seg.networks.losses import build_loss
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
+from brats_seg.reporting.slices import outlined_slice
 from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, StateWriter, load_latest
 from brats_seg.training.distributed import ALONE, Processes
 from brats_seg.training.initial import load_initial
 from brats_seg.training.memory import explained_out_of_memory, peak_bytes
+from brats_seg.training.metrics import METRICS, NO_RECORDS, Records, append_row, columns_of, cut_rows, score_columns
 from brats_seg.training.optimizers import build_optimizer, learning_rate_share
 from brats_seg.training.patches import PatchReader, Sample
 from brats_seg.training.sampling import CasePool, generator
-from brats_seg.training.validation import mean_dice
+from brats_seg.training.validation import Scores, mean_scores
 from brats_seg.training.volumes import hold_cases
 
 __all__ = ["LAST_WEIGHTS", "METRICS", "Rehearsal", "Trainer", "Watcher"]
 
 LAST_WEIGHTS = "last.safetensors"
-METRICS = "metrics.csv"
 _DROPOUT = 64
 """Stream of random numbers of the network itself, so that dropout, too, depends on seed and step alone."""
 _STEPS_PER_ROW = 25
 """Steps between rows of metrics.csv, and between looks at the losses: each look waits for the device."""
+_PICTURED_CASES = 2
+"""Held-out cases of which a slice is shown at each validation."""
 
 
 class Watcher(Protocol):
@@ -93,6 +97,7 @@ class Trainer:
         compute: device and precision.
         watcher: told of steps and validations.
         processes: that train together; the first writes.
+        records: given each row of metrics.csv and pictures of held-out cases; the first process's alone.
 
     Raises:
         ConfigError: settings that fit neither each other nor the store.
@@ -108,11 +113,12 @@ class Trainer:
         compute: Compute,
         watcher: Watcher,
         processes: Processes = ALONE,
+        records: Records = NO_RECORDS,
     ) -> None:
         train = config.train
         torch.backends.cudnn.benchmark = True  # patches are all of one size; without effect on a CPU
         check_patch(config.network, train.patch)
-        self.processes = processes
+        self.processes, self.records = processes, records
         self._samples = processes.samples(train.batch, train.accumulate)
         self.config, self.run_folder, self.compute, self.watcher = config, run, compute, watcher
         self.validation_cases = list(validation)
@@ -155,7 +161,7 @@ class Trainer:
         self.progress = progress
         self.scaler.load_state_dict(progress.loss_scaling)
         if self.processes.is_first:
-            _cut_metrics(self.run_folder / METRICS, progress.step)
+            cut_rows(self.run_folder / METRICS, progress.step, columns_of(self.description.regions))
         return True
 
     def _require_one_step(self, step: int) -> None:
@@ -200,7 +206,7 @@ class Trainer:
             is_saved = is_last or step % train.checkpoint_every == 0
             if is_validated or is_saved or step % _STEPS_PER_ROW == 0:
                 loss = self._look_at_losses()
-                self._write_row(loss, self._validate() if is_validated else {})
+                self._write_row(loss, self._validate() if is_validated else None)
                 self.watcher.stepped(step, loss)
             else:
                 self.watcher.stepped(step, None)
@@ -314,8 +320,8 @@ class Trainer:
                 )
         return sum(losses) / len(losses)
 
-    def _write_row(self, loss: float, scores: dict[str, float]) -> None:
-        """Append a row to metrics.csv: loss and speed since the last row, Dice where there was a validation."""
+    def _write_row(self, loss: float, scores: Scores | None) -> None:
+        """Append a row to metrics.csv: loss and speed since the last row, scores where there was a validation."""
         train, step = self.config.train, self.progress.step
         num_patches = len(self._interval.losses) * train.batch
         rate = train.optimizer.learning_rate * learning_rate_share(step, train.steps, train.schedule)
@@ -324,44 +330,43 @@ class Trainer:
             "loss": loss,
             "learning_rate": rate,
             "patches_per_second": round(num_patches / max(time.perf_counter() - self._interval.begun, 1e-9), 3),
-            **{f"dice_{name}": scores.get(name, "") for name in (*self.description.regions, "mean")},
+            **score_columns(scores, self.description.regions),
         }
         self._interval = _Interval()
-        if not self.processes.is_first:
-            return
-        path = self.run_folder / METRICS
-        try:
-            with path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        if self.processes.is_first:
+            append_row(self.run_folder / METRICS, row)
+            self.records.measured(step, row)
 
-    def _validate(self) -> dict[str, float]:
-        """Return the mean Dice per region and over regions; keep the average's weights if they are the best so far.
+    def _validate(self) -> Scores | None:
+        """Return the mean scores per region and over regions; keep the average's weights if they are the best so far.
 
-        With no case held out the latest weights are kept, and there is no Dice.
+        With no case held out the latest weights are kept, and there are no scores.
         """
         begun = time.perf_counter()
         progress, train = self.progress, self.config.train
         if not self.validation_cases:
             save_weights(self.run_folder / WEIGHTS, self.average, self.description)
-            return {}
+            return None
         limit = None if progress.step == train.steps else train.validation_cases
-        scores = mean_dice(self.predictor, self.validation_cases[:limit], self.processes)
-        scores["mean"] = sum(scores.values()) / len(scores)
-        if progress.best_dice is None or scores["mean"] > progress.best_dice:
-            progress.best_dice, progress.best_step, progress.validations_since_best = scores["mean"], progress.step, 0
+        scores = mean_scores(self.predictor, self.validation_cases[:limit], self.processes, self._picture)
+        mean = scores.dice["mean"]
+        if progress.best_dice is None or mean > progress.best_dice:
+            progress.best_dice, progress.best_step, progress.validations_since_best = mean, progress.step, 0
             if self.processes.is_first:
                 save_weights(self.run_folder / WEIGHTS, self.average, self.description)
         else:
             progress.validations_since_best += 1
-        progress.latest = scores
+        progress.latest = scores.dice
+        self.watcher.validated(progress.step, scores.dice)
         self._interval.begun += time.perf_counter() - begun
-        self.watcher.validated(progress.step, scores)
         return scores
+
+    def _picture(self, number: int, case: StoredCase, prediction: NDArray[np.uint8]) -> None:
+        """Show a slice of the case of this number among those that the first process has predicted."""
+        if number < _PICTURED_CASES and self.processes.is_first and self.records.wants_pictures:
+            edition = get_edition(case.edition)
+            picture = outlined_slice(case.image(), self.modalities, case.label_map(), prediction, edition)
+            self.records.pictured(self.progress.step, case.name, picture)
 
     def _has_stalled(self) -> bool:
         patience = self.config.train.early_stopping
@@ -371,11 +376,3 @@ class Trainer:
         self.progress.loss_scaling = self.scaler.state_dict()
         if self.processes.is_first:
             self._states.save(self.progress, self.network, self.average, self.optimizer)
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the rows after `step`, and one that was cut off while it was written: the run goes on from there."""
-    if path.exists():
-        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-        whole = [row for row in rows if row.endswith("\n")]
-        write_text(path, header + "".join(row for row in whole if int(row.split(",", 1)[0]) <= step))

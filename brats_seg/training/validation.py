@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,67 @@ from numpy.typing import NDArray
 from brats_seg.data.nifti import write_label_map
 from brats_seg.editions import get_edition
 from brats_seg.evaluation.evaluate import evaluate_case
-from brats_seg.evaluation.overlap import confusion, dice
+from brats_seg.evaluation.overlap import confusion, dice, iou
 from brats_seg.evaluation.records import Row, write_cases_csv
 from brats_seg.files import make_output_folder, write_text
 from brats_seg.inference.predict import Predictor, paste
 from brats_seg.preprocessing.store import StoredCase
 from brats_seg.training.distributed import ALONE, Processes
 
-__all__ = ["mean_dice", "write_validation"]
+__all__ = ["Scores", "mean_scores", "write_validation"]
 
 _PROTOCOL = "brats2020"
 
 
-def mean_dice(predictor: Predictor, cases: Sequence[StoredCase], processes: Processes = ALONE) -> dict[str, float]:
-    """Return the mean Dice of each region over cases; a region absent on both sides counts 1, as in `brats2020`.
+@dataclass(frozen=True)
+class Scores:
+    """Mean scores over cases, per region and as `mean` over the regions."""
 
-    Each case is predicted by one of the processes; all of them return the same means.
+    dice: dict[str, float]
+    iou: dict[str, float]
+
+
+def _unseen(number: int, case: StoredCase, prediction: NDArray[np.uint8]) -> None:
+    """Look at no prediction."""
+
+
+def mean_scores(
+    predictor: Predictor,
+    cases: Sequence[StoredCase],
+    processes: Processes = ALONE,
+    seen: Callable[[int, StoredCase, NDArray[np.uint8]], None] = _unseen,
+) -> Scores:
+    """Return the mean Dice and IoU over cases; a region absent on both sides counts 1, as in `brats2020`.
+
+    Each case is predicted by one of the processes; all of them return the same means. `seen` is called for each case
+    of this process with its number among them and its predicted label map, (K, J, I) of the crop.
     """
-    own = {case.name: _dice(predictor, case) for case in processes.share(cases)}
+    own = {}
+    for number, case in enumerate(processes.share(cases)):
+        prediction = _predicted_crop(predictor, case)
+        own[case.name] = _scores(case, prediction, predictor.description.regions)
+        seen(number, case, prediction)
     of_case = _joined(processes.gathered(own, predictor.compute.device))
+    means = {}
+    for metric in ("dice", "iou"):
+        of_region = {
+            region: float(np.mean([of_case[case.name][metric][region] for case in cases]))
+            for region in predictor.description.regions
+        }
+        means[metric] = of_region | {"mean": sum(of_region.values()) / len(of_region)}
+    return Scores(**means)
+
+
+def _scores(case: StoredCase, prediction: NDArray[np.uint8], regions: Sequence[str]) -> dict[str, dict[str, float]]:
+    counts = confusion(np.asarray(case.label_map()), prediction, get_edition(case.edition))
     return {
-        region: float(np.mean([of_case[case.name][region] for case in cases]))
-        for region in predictor.description.regions
+        name: {region: _or_one(float(metric(counts[region]))) for region in regions}
+        for name, metric in (("dice", dice), ("iou", iou))
     }
 
 
-def _dice(predictor: Predictor, case: StoredCase) -> dict[str, float]:
-    edition = get_edition(case.edition)
-    counts = confusion(np.asarray(case.label_map()), _predicted_crop(predictor, case), edition)
-    values = {region: float(dice(counts[region])) for region in predictor.description.regions}
-    return {region: 1.0 if np.isnan(value) else value for region, value in values.items()}
+def _or_one(value: float) -> float:
+    return 1.0 if np.isnan(value) else value
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -85,6 +85,20 @@ def test_output_of_other_settings_is_kept_unless_overwritten(
     assert (output / f"{name}.nii.gz").read_bytes() != before
 
 
+def test_post_processing_is_done_and_recorded(tiny_run: Path, phantom_download: Path, tmp_path: Path) -> None:
+    name = held_out(tiny_run)
+    step = "inference.postprocessing.min_component_voxels.WT=100000"
+    for folder, more in ((tmp_path / "with", [step]), (tmp_path / "without", [])):
+        words = [str(tiny_run), str(phantom_download), str(folder), "inference.threshold=0.3", *more]
+        assert run(["predict", *words, "--cases", name, "--quiet"]) == 0
+    cleaned, raw = (read_label_map(tmp_path / folder / f"{name}.nii.gz")[0] for folder in ("with", "without"))
+    assert raw.any()
+    assert not cleaned.any()  # no component is so large
+    record = json.loads((tmp_path / "with" / "predictions.json").read_text())
+    settings = record["cases"][name]["made_by"]["inference"]["postprocessing"]
+    assert settings["min_component_voxels"] == {"WT": 100000}
+
+
 def test_labels_are_those_of_the_edition_asked_for(tiny_run: Path, phantom_download: Path, tmp_path: Path) -> None:
     name = held_out(tiny_run)
     for edition in ("brats2020", "brats2023-gli"):
@@ -149,6 +163,7 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
         (["{run}", "{data}", "{out}", "inference.window=[20,20,20]"], "the nearest is [16, 16, 16]"),
         (["{run}", "{data}", "{out}", "train.steps=5"], "only inference"),
+        (["{run}", "{data}", "{out}", "inference.postprocessing.min_component_voxels.WC=5"], "did you mean WT?"),
         (["{run}", "{data}", "{out}", "--device", "cuda:9"], "'cuda:9' is not there"),
         (["{data}", "{data}", "{out}"], "no config.yaml"),
         (["{run}", "{run}", "{out}"], ""),

@@ -26,6 +26,7 @@ from brats_seg.networks.compute import choose_compute
 from brats_seg.preprocessing.store import open_store
 from brats_seg.training.folds import divide, folds_of_store
 from brats_seg.training.loop import Trainer
+from brats_seg.training.validation import Scores
 
 WEIGHTS = ("model.safetensors", "last.safetensors")
 
@@ -456,7 +457,8 @@ def test_training_learns_where_the_tumour_is(tiny_recipe: Path, phantom_store: P
 def test_early_stopping_ends_a_run_that_no_longer_improves(
     tiny_recipe: Path, phantom_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brats_seg.training.loop.mean_dice", lambda *_: {"ET": 0.5})
+    stuck = Scores(dice={"mean": 0.5}, iou={"mean": 0.3})
+    monkeypatch.setattr("brats_seg.training.loop.mean_scores", lambda *_: stuck)
     overrides = ["train.steps=40", "train.validate_every=1", "train.early_stopping=3"]
     stopped, watcher = trainer(tiny_recipe, phantom_store, tmp_path, *overrides)
     progress = stopped.run()
