@@ -287,13 +287,20 @@ class InferenceConfig(_Model):
     """Window in voxels as (K, J, I); null = the training patch: normalisation layers see the window's statistics."""
     overlap: float = Field(0.5, ge=0, lt=1)
     """Smallest share of a window that its neighbour covers again."""
-    tta: Literal["none", "flips"] = "none"
-    """Test-time augmentation: mean probability over all mirrorings."""
+    tta: Literal["none", "flips"] | tuple[Literal["K", "J", "I"], ...] = "none"
+    """Test-time augmentation: mean probability over all eight mirrorings, or those along some axes ([I]: two)."""
     batch: int = Field(1, ge=1)
     """Windows that go through the network together."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Probability from which a voxel belongs to a region."""
     postprocessing: PostprocessingConfig = PostprocessingConfig()
+
+    @field_validator("tta")
+    @classmethod
+    def _axes_differ(cls, tta: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(tta, str) and (not tta or len(set(tta)) < len(tta)):
+            raise ValueError(f"expected none, flips, or different axes such as [J, I], found {list(tta)}")
+        return tta
 
 
 class RunConfig(_Model):

@@ -29,6 +29,8 @@ class Request:
     name: str | None
     edition: str | None
     cases: str | None
+    shard: tuple[int, int] | None = None
+    """(number from 1, of how many): which part of the cases."""
 
     def find(self, modalities: Sequence[str], *, allow_missing: bool, could_miss: bool) -> list[Case]:
         """Return the cases asked for.
@@ -59,7 +61,8 @@ class Request:
     def _found(self, modalities: Sequence[str], allow_missing: bool) -> list[Case]:
         if self.data is not None:
             require_outside(self.output, self.data)
-            return _in_folder(self.data, self.edition, self.cases, allow_missing)
+            found = _in_folder(self.data, self.edition, self.cases, allow_missing)
+            return found if self.shard is None else found[self.shard[0] - 1 :: self.shard[1]]
         edition = self.edition or edition_of_files(modalities)
         case = case_from_files(self.files, name=self.name, edition=edition, allow_missing=allow_missing)
         target = self.output / f"{case.name}.nii.gz"
@@ -69,12 +72,18 @@ class Request:
 
 
 def read_request(
-    words: Sequence[str], files: Mapping[str, Path | None], *, name: str | None, edition: str | None, cases: str | None
+    words: Sequence[str],
+    files: Mapping[str, Path | None],
+    *,
+    name: str | None = None,
+    edition: str | None = None,
+    cases: str | None = None,
+    shard: str | None = None,
 ) -> Request:
     """Return what words such as DATA OUT KEY=VALUE and the options of explicit files ask for.
 
     Raises:
-        UsageError: there are too few or too many folders.
+        UsageError: there are too few or too many folders, or a shard that is none.
     """
     given = {modality: path for modality, path in files.items() if path is not None}
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
@@ -82,8 +91,18 @@ def read_request(
     if len(places) != (1 if given else 2):
         what = "OUT alone beside --t1, --t1c, --t2, --flair" if given else "DATA and OUT"
         raise UsageError(f"predict: found {places}, expected {what}; such as: brats-seg predict RUN DATA OUT")
+    if given and shard is not None:
+        raise UsageError(f"--shard {shard}: is for a folder of cases, and explicit files are one case; leave it out")
     data = None if given else Path(places[0])
-    return Request(data, given, Path(places[-1]), overrides, name, edition, cases)
+    part = None if shard is None else _part_of(shard)
+    return Request(data, given, Path(places[-1]), overrides, name, edition, cases, part)
+
+
+def _part_of(shard: str) -> tuple[int, int]:
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard {shard!r}: expected I/N with I from 1 to N, such as 1/4")
+    return int(number), int(count)
 
 
 def _in_folder(data: Path, edition: str | None, wanted: str | None, allow_missing: bool) -> list[Case]:

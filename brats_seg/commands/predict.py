@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from brats_seg.commands.inputs import read_request
+from brats_seg.commands.inputs import Request, read_request
 from brats_seg.commands.options import (
     CasesOption,
     DeviceOption,
@@ -39,6 +39,9 @@ _ModelArgument = Annotated[
 _MissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Cases may lack modalities, if the model has learned to do without.")
 ]
+_ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
+]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
 
@@ -63,6 +66,7 @@ def predict(
         typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
     ] = None,
     cases: CasesOption = None,
+    shard: _ShardOption = None,
     allow_missing: _MissingOption = False,
     device: DeviceOption = "auto",
     save_probabilities: Annotated[
@@ -81,6 +85,7 @@ def predict(
       brats-seg predict starter DATA predictions
       brats-seg predict runs/first DATA predictions inference.tta=flips --cases BraTS20_Training_001
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
+      brats-seg predict runs/first DATA predictions --device cuda:1 --shard 2/4
       brats-seg predict starter OUT --t1c b.nii.gz --flair d.nii.gz --allow-missing
     """
     prepare_process()
@@ -91,7 +96,7 @@ def predict(
 
     run = find_model(model)
     files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
-    request = read_request(words, files, name=name, edition=edition, cases=cases)
+    request = read_request(words, files, name=name, edition=edition, cases=cases, shard=shard)
     config = read_run_config(run, request.overrides)
     if allow_missing:
         require_dropout(config, model)
@@ -100,7 +105,7 @@ def predict(
     predictor = load_predictor(run, config, choose_compute(device, config.train.precision))
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
     _check_editions(predictor, {e for case in found for e in (case.edition, wanted[case.name].edition)})
-    folder = _open_folder(request.output, predictor, run, save_probabilities)
+    folder = _open_folder(request, predictor, run, save_probabilities)
     folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
     todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
     if not quiet:
@@ -138,7 +143,7 @@ def _check_editions(predictor: Predictor, names: Iterable[str]) -> None:
         raise DataError(all_findings("the model does not fit", findings))
 
 
-def _open_folder(output: Path, predictor: Predictor, model: Path, save_probabilities: bool) -> PredictionFolder:
+def _open_folder(request: Request, predictor: Predictor, model: Path, save_probabilities: bool) -> PredictionFolder:
     settings = predictor.inference.model_dump(mode="json")
     made_by = {
         "weights_sha256": [predictor.weights_hash],
@@ -146,7 +151,8 @@ def _open_folder(output: Path, predictor: Predictor, model: Path, save_probabili
         "precision": predictor.compute.precision,
         "has_probabilities": save_probabilities,
     }
-    return PredictionFolder(output, made_by, provenance(device=str(predictor.compute), models=[str(model.resolve())]))
+    record = provenance(device=str(predictor.compute), models=[str(model.resolve())])
+    return PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None)
 
 
 def _predict_all(

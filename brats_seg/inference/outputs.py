@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from brats_seg.files import make_output_folder, read_json, write_json
 __all__ = ["RECORD", "PredictionFolder", "Wanted"]
 
 RECORD = "predictions.json"
+LOCK = ".predictions.lock"
 RESEARCH_ONLY = "For research only; not a medical device, not for diagnosis or treatment."
 
 
@@ -39,13 +41,17 @@ class PredictionFolder:
         made_by: what decides the result: hashes of the models' weights, inference settings. A case is made again only
             when this differs.
         record: more for the record (provenance).
+        is_shared: other processes write other cases into the folder at the same time; they take turns at the record.
 
     Raises:
-        OutputError: no permission, or the record of the folder cannot be read.
+        OutputError: no permission, the record of the folder cannot be read, or this system cannot share it.
     """
 
-    def __init__(self, folder: Path, made_by: dict[str, Any], record: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, made_by: dict[str, Any], record: dict[str, Any], *, is_shared: bool = False
+    ) -> None:
         self.folder = make_output_folder(folder)
+        self._is_shared = is_shared
         self._made_by = made_by
         self._record = {"note": RESEARCH_ONLY, **record, "cases": self._known_cases()}
 
@@ -87,11 +93,28 @@ class PredictionFolder:
                 scaled = np.rint(values * 255).astype(np.uint8)
                 write_volume(folder / f"{wanted.case}_{region}.nii.gz", scaled, header_bytes, slope=1 / 255)
         write_label_map(self.path(wanted.case), label_map, header_bytes)
-        self._record["cases"][wanted.case] = self._record_of(wanted)
-        write_json(self.folder / RECORD, self._record)
+        with self._turn():
+            if self._is_shared:
+                self._record["cases"] = self._known_cases()
+            self._record["cases"][wanted.case] = self._record_of(wanted)
+            write_json(self.folder / RECORD, self._record)
 
     def _record_of(self, wanted: Wanted) -> dict[str, Any]:
         return {"made_by": {**self._made_by, "edition": wanted.edition}, "missing": list(wanted.missing)}
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other process reads and writes the record; the lock ends with the process that holds it."""
+        if not self._is_shared:
+            yield
+            return
+        try:
+            import fcntl  # noqa: PLC0415 (not on Windows)
+        except ImportError as error:
+            raise OutputError(f"{self.folder}: processes cannot share a folder on this system; one OUT each") from error
+        with (self.folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _known_cases(self) -> dict[str, Any]:
         path = self.folder / RECORD

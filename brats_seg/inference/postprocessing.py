@@ -13,6 +13,7 @@ last, and are told by name. Validation and `predict` go through the same functio
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +68,9 @@ def region_masks(probabilities: NDArray[np.floating], regions: Sequence[str], in
 
 def clean_masks(masks: Masks, regions: Sequence[str], settings: PostprocessingConfig) -> Masks:
     """Return region masks (region, K, J, I) after the steps that follow the threshold, as a new array."""
-    nested = np.logical_or.accumulate(masks, axis=0)
+    nested = masks.copy()
+    for inner, outer in itertools.pairwise(nested):
+        outer |= inner
     for index, region in enumerate(regions):
         if settings.fill_holes.get(region):
             nested[index:] |= _holes(nested[index])
