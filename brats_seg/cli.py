@@ -21,6 +21,7 @@ VERBS = {
     "split": "Divide cases into folds by patient.",
     "prepare": "Turn a download into a training store.",
     "train": "Train a network on a store.",
+    "tune": "Search for a recipe's best settings, trial by trial.",
     "predict": "Write label maps of cases with a trained run.",
     "evaluate": "Score predictions against references under a named protocol.",
     "compare": "Rank evaluated models as the challenge does, with paired tests.",

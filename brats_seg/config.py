@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from brats_seg.errors import ConfigError, all_findings, did_you_mean
-from brats_seg.keys import apply_override, flattened, unknown_keys
+from brats_seg.keys import apply_override, differing, flattened, unknown_keys
 
 __all__ = [
     "AugmentationConfig",
@@ -34,6 +34,7 @@ __all__ = [
     "load_config",
     "parse_config",
     "recipe_names",
+    "to_recipe",
     "to_yaml",
 ]
 
@@ -379,6 +380,13 @@ def parse_config(values: dict[str, Any], overrides: Sequence[str] = (), *, sourc
 def to_yaml(config: RunConfig) -> str:
     """Return the whole configuration as YAML, every key written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+
+
+def to_recipe(config: RunConfig) -> str:
+    """Return as YAML what differs from the defaults: a recipe."""
+    values, defaults = (one.model_dump(mode="json") for one in (config, RunConfig()))
+    changed = differing(values, defaults, _WHOLE)
+    return yaml.safe_dump(changed, sort_keys=False, default_flow_style=None, width=100)
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from brats_seg.errors import ConfigError
 
-__all__ = ["apply_override", "flattened", "unknown_keys"]
+__all__ = ["apply_override", "differing", "flattened", "unknown_keys"]
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -73,3 +73,16 @@ def flattened(values: dict[str, Any], whole: Collection[str] = (), prefix: str =
         else:
             flat[prefix + key] = value
     return flat
+
+
+def differing(values: dict[str, Any], base: dict[str, Any], whole: Collection[str] = (), prefix: str = "") -> Any:
+    """Return the nested settings whose value is not that of `base`; those in `whole` differ as a whole."""
+    changed = {}
+    for key, value in values.items():
+        before = base.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and prefix + key not in whole:
+            if inner := differing(value, before, whole, f"{prefix}{key}."):
+                changed[key] = inner
+        elif value != before:
+            changed[key] = value
+    return changed

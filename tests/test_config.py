@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+<<<<<<< HEAD
 from brats_seg.config import (
     PostprocessingConfig,
     RunConfig,
@@ -16,6 +17,9 @@ from brats_seg.config import (
     recipe_names,
     to_yaml,
 )
+=======
+from brats_seg.config import RunConfig, config_differences, load_config, parse_config, recipe_names, to_recipe, to_yaml
+>>>>>>> tune
 from brats_seg.errors import ConfigError
 
 
@@ -122,3 +126,11 @@ def test_every_field_is_described() -> None:
         return names
 
     assert undescribed(RunConfig) == []
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_differs_from_the_defaults_is_the_whole_configuration(name: str) -> None:
+    config = load_config(name, ["train.loss.arguments.smooth_nr=1", "data.store=s"])
+    values = yaml.safe_load(to_recipe(config))
+    assert parse_config(values) == config
+    assert "seed" not in values

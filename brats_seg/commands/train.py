@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,12 +27,13 @@ from brats_seg.files import (
 
 if TYPE_CHECKING:
     from brats_seg.commands.watching import TrainingWatcher
+    from brats_seg.evaluation.records import Row
     from brats_seg.networks.compute import Compute
     from brats_seg.preprocessing.store import Store
     from brats_seg.training.distributed import Processes
     from brats_seg.training.loop import Rehearsal, Trainer
 
-__all__ = ["command", "train"]
+__all__ = ["Session", "command", "resolved", "train", "train_fold"]
 
 
 def train(
@@ -70,25 +71,25 @@ def train(
     from brats_seg.training.distributed import processes_of_environment  # noqa: PLC0415
 
     processes = processes_of_environment()
-    settings = _resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
+    settings = resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
     processes.samples(settings.train.batch, settings.train.accumulate)  # refuses a batch that cannot be divided
     own_device = processes.device(settings.train.device)
     compute = choose_compute(own_device, settings.train.precision, settings.train.threads)
     with processes.joined(compute.device):
-        session = _Session(compute, processes, quiet=quiet, resume=resume, overwrite=overwrite)
+        session = Session(compute, processes, quiet=quiet, resume=resume, overwrite=overwrite)
         if dry_run:
             _rehearse(settings, session)
         elif settings.data.fold != "all":
-            _train_fold(settings, session)
+            train_fold(settings, session)
         else:
             for fold in range(settings.data.num_folds):
-                _train_fold(_of_fold(settings, fold), session)
+                train_fold(_of_fold(settings, fold), session)
             if processes.is_first:
                 _join_validation(Path(settings.output), settings.data.num_folds)
 
 
 @dataclass(frozen=True)
-class _Session:
+class Session:
     """What holds for all runs of one call."""
 
     compute: Compute
@@ -96,6 +97,8 @@ class _Session:
     quiet: bool
     resume: bool
     overwrite: bool
+    heard: Callable[[int, Mapping[str, Any]], None] | None = None
+    """Called with step and row after each row of metrics.csv; may end the run by an exception."""
 
     def watcher(self, config: RunConfig, *, has_bar: bool = True) -> TrainingWatcher:
         """Return a run's watcher; only the first process's shows and writes anything."""
@@ -107,10 +110,11 @@ class _Session:
             is_silent=not has_bar or is_silent(self.quiet) or not self.processes.is_first,
             is_quiet=self.quiet or not self.processes.is_first,
             is_writing=self.processes.is_first,
+            heard=self.heard,
         )
 
 
-def _resolved(config: RunConfig) -> RunConfig:
+def resolved(config: RunConfig) -> RunConfig:
     """Return the configuration with whole paths, so that `config.yaml` means the same from any folder."""
     if config.data.store is None:
         raise ConfigError("data.store is not set: add data.store=STORE, the folder that brats-seg prepare wrote")
@@ -129,7 +133,16 @@ def _of_fold(config: RunConfig, fold: int) -> RunConfig:
     return parse_config(values)
 
 
-def _train_fold(config: RunConfig, session: _Session) -> None:
+def train_fold(config: RunConfig, session: Session) -> list[Row]:
+    """Train one fold into its RUN folder; return the scores of the held-out cases (none if it was finished before)."""
+    watcher = session.watcher(config)
+    try:
+        return _train_watched(config, session, watcher)
+    finally:
+        watcher.close()
+
+
+def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher) -> list[Row]:
     from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
@@ -139,7 +152,6 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
     if processes.is_first:
         _check_run_folder(run, config, resume=session.resume, overwrite=session.overwrite)
     store = open_store(Path(config.data.store or ""))
-    watcher = session.watcher(config)
     folds, trainer = _build(config, store, session, watcher)
     if session.resume:
         _check_same_cases(run, store, folds)
@@ -148,8 +160,7 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
     _begin_or_resume(run, trainer, store, folds, session, watcher)
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
-        watcher.close()
-        return
+        return []
     watcher.begin(trainer.progress.step, epoch_steps=-(-len(trainer.pool.cases) // config.train.batch))
     trainer.run()
     watcher.draw()
@@ -162,6 +173,7 @@ def _train_fold(config: RunConfig, session: _Session) -> None:
         watcher.said(_dice_table(summarize(rows), trainer.description.regions))
     for line in [*watcher.left_out(), f"wrote {run}", f"next: brats-seg predict {run} DATA OUT"]:
         watcher.said(line)
+    return rows
 
 
 def _begin_or_resume(
@@ -169,7 +181,7 @@ def _begin_or_resume(
     trainer: Trainer,
     store: Store,
     folds: Sequence[Sequence[str]],
-    session: _Session,
+    session: Session,
     watcher: TrainingWatcher,
 ) -> None:
     """Write what a run begins with, unless it has begun, and bring the trainer to where the run is."""
@@ -237,7 +249,7 @@ def _check_same_cases(run: Path, store: Store, folds: Sequence[Sequence[str]]) -
 
 
 def _build(
-    config: RunConfig, store: Store, session: _Session, watcher: TrainingWatcher
+    config: RunConfig, store: Store, session: Session, watcher: TrainingWatcher
 ) -> tuple[tuple[tuple[str, ...], ...], Trainer]:
     from brats_seg.training.folds import divide, folds_of_store  # noqa: PLC0415
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
@@ -313,7 +325,7 @@ def _begin_run(
     write_text(run / "config.yaml", to_yaml(config))
 
 
-def _rehearse(config: RunConfig, session: _Session) -> None:
+def _rehearse(config: RunConfig, session: Session) -> None:
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
 
     if config.data.fold == "all":
