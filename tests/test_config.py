@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-<<<<<<< HEAD
 from brats_seg.config import (
     PostprocessingConfig,
     RunConfig,
@@ -15,11 +14,9 @@ from brats_seg.config import (
     load_config,
     parse_config,
     recipe_names,
+    to_recipe,
     to_yaml,
 )
-=======
-from brats_seg.config import RunConfig, config_differences, load_config, parse_config, recipe_names, to_recipe, to_yaml
->>>>>>> tune
 from brats_seg.errors import ConfigError
 
 
