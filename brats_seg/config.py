@@ -67,7 +67,7 @@ class DataConfig(_Model):
     store: str | None = None
     """Folder made by `brats-seg prepare`. Has to be given."""
     fold: Annotated[int, Field(ge=0)] | Literal["all", "none"] = 0
-    """Fold held out for validation, from 0; `all` = one run a fold; `none` = learn from every case, for a final model."""
+    """Fold held out for validation, from 0; `all` = one run a fold; `none` = learn from every case (a final model)."""
     num_folds: int = Field(5, ge=2)
     """Number of folds, where `split` is null."""
     split: str | None = None
