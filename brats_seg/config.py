@@ -265,10 +265,7 @@ class TrainConfig(_Model):
 
 
 class PostprocessingConfig(_Model):
-    """What is done to region masks, in this order; `inference/postprocessing.py` describes the steps.
-
-    A region that is not named has no such step. ET in TC in WT always holds.
-    """
+    """What is done to region masks, in this order (`inference/postprocessing.py`); a region not named is left alone."""
 
     threshold: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     """Region -> probability from which a voxel belongs to it, over `inference.threshold`."""
