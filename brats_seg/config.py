@@ -24,6 +24,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OptimizerConfig",
+    "PostprocessingConfig",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -66,8 +67,7 @@ class DataConfig(_Model):
     store: str | None = None
     """Folder made by `brats-seg prepare`. Has to be given."""
     fold: Annotated[int, Field(ge=0)] | Literal["all", "none"] = 0
-    """Fold held out for validation, from 0; `all` = one run after another for every fold; `none` = learn from every
-    case (a final model: nothing is held out, so nothing is known of its Dice)."""
+    """Fold held out for validation, from 0; `all` = one run a fold; `none` = learn from every case (a final model)."""
     num_folds: int = Field(5, ge=2)
     """Number of folds, where `split` is null."""
     split: str | None = None
@@ -266,6 +266,19 @@ class TrainConfig(_Model):
         return self
 
 
+class PostprocessingConfig(_Model):
+    """What is done to region masks, in this order (`inference/postprocessing.py`); a region not named is left alone."""
+
+    threshold: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """Region -> probability from which a voxel belongs to it, over `inference.threshold`."""
+    fill_holes: dict[str, bool] = Field(default_factory=dict)
+    """Region -> whether holes that are closed on all sides are filled."""
+    min_component_voxels: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Region -> voxels that a 26-connected component must have; smaller ones are dropped, with what lies in them."""
+    min_et_voxels: int = Field(0, ge=0)
+    """Voxels of ET that a case must have; fewer become NCR, that is, stay in TC alone (the rule that won 2020)."""
+
+
 class InferenceConfig(_Model):
     """How whole cases are predicted, in validation and by `brats-seg predict`."""
 
@@ -273,12 +286,20 @@ class InferenceConfig(_Model):
     """Window in voxels as (K, J, I); null = the training patch: normalisation layers see the window's statistics."""
     overlap: float = Field(0.5, ge=0, lt=1)
     """Smallest share of a window that its neighbour covers again."""
-    tta: Literal["none", "flips"] = "none"
-    """Test-time augmentation: mean probability over all mirrorings."""
+    tta: Literal["none", "flips"] | tuple[Literal["K", "J", "I"], ...] = "none"
+    """Test-time augmentation: mean probability over all eight mirrorings, or those along some axes ([I]: two)."""
     batch: int = Field(1, ge=1)
     """Windows that go through the network together."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Probability from which a voxel belongs to a region."""
+    postprocessing: PostprocessingConfig = PostprocessingConfig()
+
+    @field_validator("tta")
+    @classmethod
+    def _axes_differ(cls, tta: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(tta, str) and (not tta or len(set(tta)) < len(tta)):
+            raise ValueError(f"expected none, flips, or different axes such as [J, I], found {list(tta)}")
+        return tta
 
 
 class RunConfig(_Model):

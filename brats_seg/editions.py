@@ -7,7 +7,7 @@ Sources: the challenge pages and data descriptions of BraTS 2017-2025 and of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,7 @@ __all__ = [
     "Edition",
     "Label",
     "can_share_store",
+    "edition_of_files",
     "editions_of_case_name",
     "get_edition",
     "modality_of_token",
@@ -273,6 +274,11 @@ def get_edition(name: str) -> Edition:
     if name not in EDITIONS:
         raise UsageError(f"edition {name!r} is unknown{did_you_mean(name, EDITIONS)}")
     return EDITIONS[name]
+
+
+def edition_of_files(modalities: Sequence[str]) -> str:
+    """Return the edition of images whose names tell none, by the modalities of the model that they are for."""
+    return "brats2024-men-rt" if tuple(modalities) == ("t1c",) else "brats2021"
 
 
 def modality_of_token(token: str) -> str | None:

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from brats_seg.config import RunConfig, config_differences, load_config, parse_config, recipe_names, to_recipe, to_yaml
+from brats_seg.config import (
+    PostprocessingConfig,
+    RunConfig,
+    config_differences,
+    load_config,
+    parse_config,
+    recipe_names,
+    to_recipe,
+    to_yaml,
+)
 from brats_seg.errors import ConfigError
 
 
@@ -30,6 +39,17 @@ def test_override_wins_over_the_recipe() -> None:
         "cpu_small", ["train.steps=7", "train.patch=[64, 64, 32]", "train.optimizer.learning_rate=1e-4"]
     )
     assert (config.train.steps, config.train.patch, config.train.optimizer.learning_rate) == (7, (64, 64, 32), 1e-4)
+
+
+def test_flips_along_some_axes_are_a_list() -> None:
+    config = load_config("default", ["inference.tta=[J, I]"])
+    assert config.inference.tta == ("J", "I")
+    assert parse_config(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_empty_mapping_takes_a_recipes_post_processing_away() -> None:
+    assert load_config("starter").inference.postprocessing != PostprocessingConfig()
+    assert load_config("starter", ["inference.postprocessing={}"]).inference.postprocessing == PostprocessingConfig()
 
 
 def test_override_keeps_its_neighbours() -> None:
@@ -55,6 +75,9 @@ def test_all_wrong_keys_are_named_at_once() -> None:
         ("train.accumulate=4", r"batch=2 cannot be divided into accumulate=4 equal parts"),
         ("train.augmentation.gamma_range=[1.5, 0.7]", r"gamma_range.*the smaller first"),
         ("train.augmentation.low_resolution_range=[0.5, 2]", r"low_resolution_range.*at most 1"),
+        ("inference.tta=flip", r"inference\.tta"),
+        ("inference.tta=[I, I]", r"expected none, flips, or different axes"),
+        ("inference.tta=[]", r"expected none, flips, or different axes"),
         ("data.fold=-1", r"data\.fold"),
         ("train.steps", r"expected key=value"),
         ("train.steps=[", r"not YAML"),

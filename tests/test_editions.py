@@ -13,6 +13,7 @@ from brats_seg.editions import (
     MODALITY_ALIASES,
     Edition,
     can_share_store,
+    edition_of_files,
     editions_of_case_name,
     get_edition,
     modality_of_token,
@@ -206,3 +207,13 @@ def test_file_names_are_the_official_ones() -> None:
 def test_editions_share_a_store_only_with_equal_modalities_and_regions() -> None:
     assert can_share_store(get_edition("brats2019"), get_edition("brats2023-gli"))
     assert not can_share_store(get_edition("brats2019"), get_edition("brats2024-men-rt"))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "edition"), [(("t1c",), "brats2024-men-rt"), (("t1", "t1c", "t2", "flair"), "brats2021")]
+)
+def test_files_without_telling_names_are_of_the_edition_that_the_model_takes(
+    modalities: tuple[str, ...], edition: str
+) -> None:
+    assert edition_of_files(modalities) == edition
+    assert get_edition(edition).modalities == modalities

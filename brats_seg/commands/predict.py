@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
 
+from brats_seg.commands.inputs import Request, read_request
 from brats_seg.commands.options import (
     CasesOption,
     DeviceOption,
@@ -17,28 +18,35 @@ from brats_seg.commands.options import (
     QuietOption,
     command_from,
     is_silent,
-    select_cases,
 )
 from brats_seg.commands.process import prepare_process
-from brats_seg.data.cases import Case, case_from_files, find_cases
+from brats_seg.data.cases import Case
 from brats_seg.editions import get_edition
-from brats_seg.errors import BratsSegError, DataError, OutputError, UsageError, WorkError, all_findings
-from brats_seg.files import provenance, require_outside
+from brats_seg.errors import BratsSegError, DataError, WorkError, all_findings
+from brats_seg.files import provenance
+from brats_seg.inference.outputs import PredictionFolder, Wanted
 
 if TYPE_CHECKING:
-    from brats_seg.inference.outputs import PredictionFolder
     from brats_seg.inference.predict import Predictor
     from brats_seg.preprocessing.prepare import PreparedCase
 
 __all__ = ["command", "predict"]
 
+_Task = tuple[Case, Wanted]
+_ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder that brats-seg train wrote, or starter: the bundled model.")
+]
+_MissingOption = Annotated[
+    bool, typer.Option("--allow-missing", help="Cases may lack modalities, if the model has learned to do without.")
+]
+_ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
+]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
 
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Folder that brats-seg train wrote, or starter: the bundled model.")
-    ],
+    model: _ModelArgument,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -58,6 +66,8 @@ def predict(
         typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
     ] = None,
     cases: CasesOption = None,
+    shard: _ShardOption = None,
+    allow_missing: _MissingOption = False,
     device: DeviceOption = "auto",
     save_probabilities: Annotated[
         bool,
@@ -75,43 +85,46 @@ def predict(
       brats-seg predict starter DATA predictions
       brats-seg predict runs/first DATA predictions inference.tta=flips --cases BraTS20_Training_001
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
+      brats-seg predict runs/first DATA predictions --device cuda:1 --shard 2/4
+      brats-seg predict starter OUT --t1c b.nii.gz --flair d.nii.gz --allow-missing
     """
     prepare_process()
-    from brats_seg.inference.predict import load_predictor, read_run_config  # noqa: PLC0415 (torch)
+    from brats_seg.inference.model import can_miss_modalities, require_dropout  # noqa: PLC0415 (torch)
+    from brats_seg.inference.predict import describe_run, load_predictor, read_run_config  # noqa: PLC0415
     from brats_seg.networks.bundled import find_model  # noqa: PLC0415
     from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
 
     run = find_model(model)
-    files = {key: path for key, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path is not None}
-    sources, overrides = _sort_words(words, has_files=bool(files))
-    output = Path(sources[-1])
-    if files:
-        found = [_from_files(files, name, edition)]
-        _require_other_files(output / f"{found[0].name}.nii.gz", files)
-    else:
-        require_outside(output, Path(sources[0]))
-        found = _find(Path(sources[0]), edition, cases)
-    config = read_run_config(run, overrides)
+    files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
+    request = read_request(words, files, name=name, edition=edition, cases=cases, shard=shard)
+    config = read_run_config(run, request.overrides)
+    if allow_missing:
+        require_dropout(config, model)
+    could_miss = can_miss_modalities(config)
+    found = request.find(describe_run(run).modalities, allow_missing=allow_missing, could_miss=could_miss)
     predictor = load_predictor(run, config, choose_compute(device, config.train.precision))
-    wanted = [(case, edition or case.edition) for case in found]
-    _check_editions(predictor, wanted)
-    folder = _open_folder(output, predictor, run, save_probabilities)
-    folder.require_replaceable([(case.name, labels) for case, labels in wanted], overwrite=overwrite)
-    todo = [(case, labels) for case, labels in wanted if not folder.is_made(case.name, labels)]
+    wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
+    _check_editions(predictor, {e for case in found for e in (case.edition, wanted[case.name].edition)})
+    folder = _open_folder(request, predictor, run, save_probabilities)
+    folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
+    todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
     if not quiet:
-        _say_plan(f"model: {model}, device: {predictor.compute}", len(todo), len(wanted))
+        _say_plan(f"model: {model}, device: {predictor.compute}", todo, len(wanted))
     failures = _predict_all(predictor, todo, folder, save_probabilities, is_silent(quiet))
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
-        _say_done(len(todo), output, "DATA" if files else sources[0])
+        _say_done(len(todo), request.output, request.data or "DATA")
 
 
-def _say_plan(model: str, num_todo: int, num_cases: int) -> None:
-    print(f"{model}\n{num_todo} cases to predict, {num_cases - num_todo} made already by this model")
+def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
+    print(f"{model}\n{len(todo)} cases to predict, {num_cases - len(todo)} made already by this model")
+    for _, wanted in todo:
+        if wanted.missing:
+            print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
 
 
-def _say_done(num_cases: int, output: Path, data: str) -> None:
+def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
     print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
     print(
         f"next: brats-seg export itksnap {data} --prediction {output} --out DIR, "
@@ -119,42 +132,9 @@ def _say_done(num_cases: int, output: Path, data: str) -> None:
     )
 
 
-def _sort_words(words: Sequence[str], *, has_files: bool) -> tuple[list[str], list[str]]:
-    """Return the folders and the `key=value` overrides of the command line's words."""
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    sources = [word for word in words if word not in overrides]
-    expected = 1 if has_files else 2
-    if len(sources) != expected:
-        what = "OUT alone beside --t1, --t1c, --t2, --flair" if has_files else "DATA and OUT"
-        raise UsageError(f"predict: found {sources}, expected {what}; such as: brats-seg predict RUN DATA OUT")
-    return sources, overrides
-
-
-def _find(data: Path, edition: str | None, wanted: str | None) -> list[Case]:
-    try:
-        download = find_cases(data)
-    except DataError:
-        if edition is None:
-            raise
-        download = find_cases(data, edition=edition)  # names that tell nothing: the labels asked for are the input's
-    names = set(select_cases([case.name for case in download.cases], wanted))
-    return [case for case in download.cases if case.name in names]
-
-
-def _from_files(files: dict[str, Path], name: str | None, edition: str | None) -> Case:
-    return case_from_files(
-        files, name=name, edition=edition or ("brats2024-men-rt" if set(files) == {"t1c"} else "brats2021")
-    )
-
-
-def _require_other_files(target: Path, files: dict[str, Path]) -> None:
-    if target.resolve() in {path.resolve() for path in files.values()}:
-        raise OutputError(f"{target}: is an input image, which is never written to; choose another OUT or --name")
-
-
-def _check_editions(predictor: Predictor, wanted: Sequence[tuple[Case, str]]) -> None:
+def _check_editions(predictor: Predictor, names: Iterable[str]) -> None:
     findings = []
-    for name in sorted({name for case, labels in wanted for name in (case.edition, labels)}):
+    for name in sorted(names):
         try:
             predictor.check_edition(get_edition(name), f"edition {name}")
         except DataError as error:
@@ -163,9 +143,7 @@ def _check_editions(predictor: Predictor, wanted: Sequence[tuple[Case, str]]) ->
         raise DataError(all_findings("the model does not fit", findings))
 
 
-def _open_folder(output: Path, predictor: Predictor, model: Path, save_probabilities: bool) -> PredictionFolder:
-    from brats_seg.inference.outputs import PredictionFolder  # noqa: PLC0415
-
+def _open_folder(request: Request, predictor: Predictor, model: Path, save_probabilities: bool) -> PredictionFolder:
     settings = predictor.inference.model_dump(mode="json")
     made_by = {
         "weights_sha256": [predictor.weights_hash],
@@ -173,52 +151,39 @@ def _open_folder(output: Path, predictor: Predictor, model: Path, save_probabili
         "precision": predictor.compute.precision,
         "has_probabilities": save_probabilities,
     }
-    return PredictionFolder(output, made_by, provenance(device=str(predictor.compute), models=[str(model.resolve())]))
+    record = provenance(device=str(predictor.compute), models=[str(model.resolve())])
+    return PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None)
 
 
 def _predict_all(
-    predictor: Predictor,
-    todo: Sequence[tuple[Case, str]],
-    folder: PredictionFolder,
-    save_probabilities: bool,
-    silent: bool,
+    predictor: Predictor, todo: Sequence[_Task], folder: PredictionFolder, save_probabilities: bool, silent: bool
 ) -> list[str]:
     """Predict and write every case, the next one read meanwhile; return a line for each that failed."""
+    from brats_seg.inference.model import predict_prepared  # noqa: PLC0415
+
     failures = []
     prepared = _read_ahead([case for case, _ in todo])
-    for (_case, labels), outcome in tqdm(
-        zip(todo, prepared, strict=True), total=len(todo), unit="case", disable=silent
-    ):
+    for (_, wanted), outcome in tqdm(zip(todo, prepared, strict=True), total=len(todo), unit="case", disable=silent):
         try:
             if isinstance(outcome, BratsSegError):
                 raise outcome
-            _predict_one(predictor, outcome, labels, folder, save_probabilities)
+            made = predict_prepared(predictor, outcome, wanted.edition, with_probabilities=save_probabilities)
+            folder.write(wanted, made.label_map, outcome.header_bytes, made.probabilities)
         except BratsSegError as error:
             failures.append(str(error))
     return failures
 
 
-def _predict_one(
-    predictor: Predictor, case: PreparedCase, labels: str, folder: PredictionFolder, save_probabilities: bool
-) -> None:
-    from brats_seg.inference.predict import paste  # noqa: PLC0415
-
-    probabilities = predictor.probabilities(case.image, case.mean, case.sd)
-    label_map = paste(predictor.label_map(probabilities, get_edition(labels)), case.crop_start, case.shape)
-    maps: dict[str, Any] = {}
-    if save_probabilities:
-        regions = zip(predictor.description.regions, probabilities.cpu().numpy(), strict=True)
-        maps = {region: paste(values, case.crop_start, case.shape) for region, values in regions}
-    folder.write(case.name, labels, label_map, case.header_bytes, maps)
-
-
 def _read_ahead(cases: Sequence[Case]) -> Iterator[PreparedCase | BratsSegError]:
-    """Yield each case as prepared for the network, or the error that it has; the next is read in a thread."""
+    """Yield each case as prepared for the network, or the error that it has; the next is read in a thread.
+
+    Which cases may lack modalities has been decided before.
+    """
     from brats_seg.preprocessing.prepare import prepare_case  # noqa: PLC0415 (MONAI)
 
     def read(case: Case) -> PreparedCase | BratsSegError:
         try:
-            return prepare_case(case, with_label=False)
+            return prepare_case(case, with_label=False, allow_missing=True)
         except BratsSegError as error:
             return error
 

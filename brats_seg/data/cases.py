@@ -65,6 +65,11 @@ class Case:
     """Modality -> file, in the edition's channel order; a case with problems may lack some."""
     label: Path | None
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Modalities of the edition for which there is no file, in channel order."""
+        return tuple(m for m in get_edition(self.edition).modalities if m not in self.images)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -97,13 +102,14 @@ class Download:
         return tuple(str(problem) for problem in self.found_problems)
 
 
-def find_cases(root: Path, *, edition: str | None = None, strict: bool = True) -> Download:
+def find_cases(root: Path, *, edition: str | None = None, strict: bool = True, allow_missing: bool = False) -> Download:
     """Return the cases in a folder: a folder of cases at any depth, one case's folder, or MSD's Task01.
 
     Args:
         root: the folder; only read.
         edition: name of the edition of all cases, over what names and labels tell; names may then be anything.
         strict: raise when a case has a problem; else such cases are returned with the files that they have.
+        allow_missing: a case may lack modalities, as long as it has one; that is no problem then.
 
     Raises:
         DataError: no folder, no cases, an edition that cannot be told, editions that do not go together, and
@@ -117,6 +123,8 @@ def find_cases(root: Path, *, edition: str | None = None, strict: bool = True) -
         raise DataError(_nothing_found(root))
     cases, problems, unused = _cases_from(found, wanted, _read_mappings(listing.mappings))
     problems = sorted(_duplicate_names(cases) + problems, key=lambda problem: problem.case)
+    if allow_missing:
+        problems = _without_missing(problems, cases)
     if strict and problems:
         raise DataError(all_findings(str(root), map(str, problems)))
     return Download(
@@ -127,13 +135,22 @@ def find_cases(root: Path, *, edition: str | None = None, strict: bool = True) -
     )
 
 
-def case_from_files(images: Mapping[str, Path], *, name: str | None = None, edition: str) -> Case:
+def _without_missing(problems: Iterable[Problem], cases: Iterable[Case]) -> list[Problem]:
+    """Return the problems but for modalities missing from cases that have others."""
+    with_images = {case.name for case in cases if case.images}
+    return [problem for problem in problems if problem.check != "missing" or problem.case not in with_images]
+
+
+def case_from_files(
+    images: Mapping[str, Path], *, name: str | None = None, edition: str, allow_missing: bool = False
+) -> Case:
     """Return a case of explicit image files, without a label map.
 
     Args:
         images: modality -> file; modalities may be written with any alias.
         name: the case's name; None = what the file names begin with, or else their folder's name.
         edition: name of the edition whose modalities these are.
+        allow_missing: modalities may be missing, but not all.
 
     Raises:
         DataError: a modality is missing, given twice or unknown, or a file is not there; names all of them.
@@ -150,6 +167,8 @@ def case_from_files(images: Mapping[str, Path], *, name: str | None = None, edit
     found = Found("", folder, files)
     found.name = name or name_of(folder, (_prefix(file.path) for file in found.all_images()))
     case, problems, _ = _case_from(found, wanted, {})
+    if allow_missing:
+        problems = _without_missing(problems, [case])
     gone = [Problem(case.name, f"no file {file.path}") for file in found.all_images() if not file.path.is_file()]
     if problems or gone:
         raise DataError(all_findings(case.name, map(str, problems + gone)))

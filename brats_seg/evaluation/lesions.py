@@ -76,6 +76,8 @@ def components(mask: NDArray[np.bool_]) -> Labels:
     """Return the 26-connected components of a mask, numbered in the order of the array's voxels."""
     import cc3d  # noqa: PLC0415 (a tenth of a second that not every importer needs)
 
+    if sorted(mask.shape)[1] == 1:  # a single row, on which cc3d 4.1.1 fails
+        return components(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
     labels: Labels = cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32).view(np.int32)
     return labels
 

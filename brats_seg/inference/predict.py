@@ -16,13 +16,14 @@ from brats_seg.config import InferenceConfig, RunConfig, config_differences, par
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import CheckpointError, DataError
 from brats_seg.files import hash_of_file
+from brats_seg.inference.postprocessing import check_postprocessing, region_masks
 from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
-__all__ = ["WEIGHTS", "Predictor", "load_predictor", "paste", "read_run_config"]
+__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config"]
 
 WEIGHTS = "model.safetensors"
 """The weights of a RUN that are meant for use."""
@@ -34,7 +35,7 @@ class Predictor:
     Args:
         network: maps (B, modality, K, J, I) to logits (B, region, K, J, I).
         description: its input and output channels and its patch.
-        inference: windows, overlap, flips, threshold.
+        inference: windows, overlap, flips, threshold, post-processing.
         compute: device and precision; the network is moved there.
         weights_hash: sha256 of the weight file, for the record; empty for a network in training.
     """
@@ -53,6 +54,7 @@ class Predictor:
         self.weights_hash = weights_hash
         self.window = inference.window or description.patch
         check_patch(description.network_config(), self.window, "inference.window")
+        check_postprocessing(inference.postprocessing, description.regions)
         self.network = network.to(compute.device)
 
     def check_edition(self, edition: Edition, what: str) -> None:
@@ -98,8 +100,12 @@ class Predictor:
             self.network.train(was_training)
 
     def label_map(self, probabilities: Tensor, edition: Edition) -> NDArray[np.uint8]:
-        """Return the uint8 label map (K, J, I) of probabilities, in an edition's labels; ET lies in TC, TC in WT."""
-        return edition.label_map_from_regions((probabilities >= self.inference.threshold).cpu().numpy())
+        """Return the uint8 label map (K, J, I), in an edition's labels, of a brain crop's probabilities.
+
+        The run's post-processing is applied (`postprocessing.py`); ET lies in TC, TC in WT.
+        """
+        masks = region_masks(probabilities.cpu().numpy(), self.description.regions, self.inference)
+        return edition.label_map_from_regions(masks)
 
     def _logits(self, patches: Tensor) -> Tensor:
         with self.compute.autocast():
@@ -141,19 +147,28 @@ def read_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return changed
 
 
-def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
-    """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
+def describe_run(run: Path) -> Description:
+    """Return what the weights of a RUN folder are for; the weights themselves are not read.
 
     Raises:
-        CheckpointError: no weights, or weights of another network.
-        ConfigError: a window that the network cannot take.
+        CheckpointError: there are none, or they are no weights.
     """
     path = run / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
             f"{run}: no {WEIGHTS}; the run was stopped before its first validation: continue it with --resume"
         )
-    description = read_description(path)
+    return read_description(path)
+
+
+def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
+    """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
+
+    Raises:
+        CheckpointError: no weights, or weights of another network.
+        ConfigError: a window that the network cannot take, or a region that it does not have.
+    """
+    path, description = run / WEIGHTS, describe_run(run)
     network = build_network(
         description.network_config(), in_channels=len(description.modalities), out_channels=len(description.regions)
     )

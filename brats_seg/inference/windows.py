@@ -19,7 +19,8 @@ from torch import Tensor
 __all__ = ["plan_windows", "predict_probabilities"]
 
 Shape = tuple[int, int, int]
-_FLIPS = [axes for n in range(4) for axes in itertools.combinations((2, 3, 4), n)]
+_AXES = {"K": 2, "J": 3, "I": 4}
+"""Name of an axis of the volume -> its number in (B, modality, K, J, I)."""
 
 
 def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> list[Shape]:
@@ -49,13 +50,14 @@ def predict_probabilities(
     num_regions: int,
     overlap: float = 0.5,
     batch: int = 1,
-    tta: str = "none",
+    tta: str | Sequence[str] = "none",
 ) -> Tensor:
     """Return the probabilities (region, K, J, I), float32, of a normalised image (modality, K, J, I), float32.
 
     `logits_of` maps (B, modality, *window) to logits (B, region, *window). An axis shorter than the window is padded
     with zeros (background) on both sides. A voxel that lies only in windows without brain has probability 0.
-    `tta="flips"` averages the probabilities of all eight mirrorings of each window.
+    `tta="flips"` averages the probabilities of all eight mirrorings of each window, `tta=("J", "I")` those of the four
+    along these axes.
     """
     padded, start = _pad(image, window)
     inner = tuple(slice(s, s + n) for s, n in zip(start, image.shape[1:], strict=True))
@@ -77,10 +79,16 @@ def _with_brain(image: Tensor, window: Shape, overlap: float) -> Iterator[tuple[
             yield k, j, i
 
 
-def _probabilities(logits_of: Callable[[Tensor], Tensor], patches: Tensor, tta: str) -> Tensor:
-    flips: list[tuple[int, ...]] = _FLIPS if tta == "flips" else [()]
+def _probabilities(logits_of: Callable[[Tensor], Tensor], patches: Tensor, tta: str | Sequence[str]) -> Tensor:
+    flips = _flips(tta)
     total = sum(torch.sigmoid(logits_of(patches.flip(axes) if axes else patches).float()).flip(axes) for axes in flips)
     return torch.as_tensor(total) / len(flips)
+
+
+def _flips(tta: str | Sequence[str]) -> list[tuple[int, ...]]:
+    names = {"none": (), "flips": tuple(_AXES)}[tta] if isinstance(tta, str) else tta
+    axes = [_AXES[name] for name in names]
+    return [some for n in range(len(axes) + 1) for some in itertools.combinations(axes, n)]
 
 
 def _pad(image: Tensor, window: Shape) -> tuple[Tensor, Shape]:

@@ -19,9 +19,10 @@ from monai.transforms.io.dictionary import LoadImaged
 from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case
-from brats_seg.editions import Edition, get_edition
-from brats_seg.errors import BratsSegError, DataError
+from brats_seg.editions import Edition, get_edition, modality_of_token
+from brats_seg.errors import BratsSegError, DataError, UsageError, did_you_mean
 from brats_seg.files import TEMPORARY_PREFIX, atomic_folder, write_json
+from brats_seg.preprocessing.missing import FillMissingd
 from brats_seg.preprocessing.store import CASE_FILE, FOREGROUND_FILE, IMAGE_FILE, LABEL_FILE
 from brats_seg.preprocessing.transforms import (
     HEADER_KEY,
@@ -33,8 +34,9 @@ from brats_seg.preprocessing.transforms import (
     LabelMapReader,
     NiftiReader,
 )
+from brats_seg.preprocessing.volumes import as_stored, brain_box, intensity_statistics, require_finite
 
-__all__ = ["PreparedCase", "case_transforms", "prepare_case", "write_case"]
+__all__ = ["PreparedCase", "case_transforms", "prepare_arrays", "prepare_case", "write_case"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +63,16 @@ class PreparedCase:
     has_et: bool | None
     notes: tuple[str, ...]
     """What is odd about the case, in words."""
+    missing: tuple[str, ...] = ()
+    """Modalities that were not there, in channel order; they are 0 everywhere."""
 
 
 @lru_cache
 def case_transforms(edition_name: str, *, with_label: bool = True) -> Compose:
-    """Return the transforms from `{"name", "image": [ImageFile, ...], "label": path}` to what the store holds."""
+    """Return the transforms from `{"name", "image": [ImageFile ...], "channels", "label": path}` to what a store holds.
+
+    `channels` are those of the files, ascending; the others are filled with 0.
+    """
     edition = get_edition(edition_name)
     native: dict[str, Any] = {"dtype": None, "expanduser": False}
     label_keys = ["label"] if with_label else []
@@ -73,6 +80,7 @@ def case_transforms(edition_name: str, *, with_label: bool = True) -> Compose:
         [
             LoadImaged("image", reader=NiftiReader, ensure_channel_first=True, **native),
             *(LoadImaged(key, reader=LabelMapReader, **native) for key in label_keys),
+            FillMissingd("image", len(edition.modalities)),
             CheckCased("image", edition),
             CropToBraind(["image", *label_keys], source_key="image"),
             CastIntensitiesd("image"),
@@ -82,24 +90,28 @@ def case_transforms(edition_name: str, *, with_label: bool = True) -> Compose:
     )
 
 
-def prepare_case(case: Case, *, with_label: bool = True) -> PreparedCase:
+def prepare_case(case: Case, *, with_label: bool = True, allow_missing: bool = False) -> PreparedCase:
     """Return a case's arrays, read from its files.
 
     Args:
         case: where the files lie; only read.
         with_label: read the label map, too, if the case has one.
+        allow_missing: modalities may be missing, but not all; they are 0 everywhere, and the header is that of the
+            first one that is there.
 
     Raises:
         DataError: a modality is missing, a file cannot be read, files do not fit together, or labels are foreign; the
             message names the case.
     """
     edition = get_edition(case.edition)
-    missing = [modality for modality in edition.modalities if modality not in case.images]
-    if missing:
+    missing = case.missing
+    if missing and not (allow_missing and case.images):
         found = ", ".join(case.images) or "none"
         raise DataError(f"case {case.name}: no {', '.join(missing)} (found: {found}); all modalities are needed")
     has_label = with_label and case.label is not None
-    files: dict[str, Any] = {"name": case.name, "image": [case.images[m] for m in edition.modalities]}
+    channels = [n for n, modality in enumerate(edition.modalities) if modality not in missing]
+    images = [case.images[edition.modalities[n]] for n in channels]
+    files: dict[str, Any] = {"name": case.name, "image": images, "channels": channels}
     if has_label:
         files["label"] = [case.label]
     try:
@@ -107,6 +119,71 @@ def prepare_case(case: Case, *, with_label: bool = True) -> PreparedCase:
     except (RuntimeError, DataError) as error:
         raise DataError(f"case {case.name}: {_own_error(error)}") from error
     return _prepared(case, edition, values)
+
+
+def prepare_arrays(
+    images: Mapping[str, NDArray[Any]], edition: str, *, name: str = "arrays", allow_missing: bool = False
+) -> PreparedCase:
+    """Return a case of arrays, as `prepare_case` does of files; without label map and header.
+
+    Args:
+        images: modality (by any of its names) -> (K, J, I), raw intensities with background 0; not changed.
+        edition: name of the edition whose modalities these are.
+        name: what messages call the case.
+        allow_missing: modalities may be missing, but not all; they are 0 everywhere.
+
+    Raises:
+        DataError: a modality is missing; shapes differ or are not 3-D; no numbers, NaN, or nothing but 0.
+        UsageError: a modality is unknown or given twice.
+    """
+    names = get_edition(edition).modalities
+    volumes = _by_modality(images, edition)
+    missing = tuple(modality for modality in names if modality not in volumes)
+    if missing and not (allow_missing and volumes):
+        raise DataError(f"case {name}: no {', '.join(missing)} (found: {', '.join(volumes) or 'none'})")
+    shapes = {volume.shape for volume in volumes.values()}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 3:
+        raise DataError(f"case {name}: shapes {sorted(shapes)}, expected one shape (K, J, I) for all modalities")
+    empty = np.zeros_like(next(iter(volumes.values())))
+    stack = np.stack([volumes.get(modality, empty) for modality in names])
+    if stack.dtype.kind not in "iuf":
+        raise DataError(f"case {name}: voxels of type {stack.dtype}, expected integers or floats")
+    try:
+        require_finite(stack, names)
+        box = brain_box(stack)
+    except DataError as error:
+        raise DataError(f"case {name}: {error}") from error
+    image = as_stored(np.ascontiguousarray(stack[(slice(None), *box)]))
+    mean, sd = intensity_statistics(image)
+    k, j, i = (part.start for part in box)
+    return PreparedCase(
+        name=name,
+        patient=name,
+        site=None,
+        edition=edition,
+        image=image,
+        label_map=None,
+        foreground=None,
+        mean=tuple(mean.tolist()),
+        sd=tuple(sd.tolist()),
+        crop_start=(k, j, i),
+        shape=stack.shape[1:],
+        header_bytes=b"",
+        has_et=None,
+        notes=(),
+        missing=missing,
+    )
+
+
+def _by_modality(images: Mapping[str, NDArray[Any]], edition: str) -> dict[str, NDArray[Any]]:
+    known, volumes = get_edition(edition).modalities, dict[str, NDArray[Any]]()
+    for token, values in images.items():
+        modality = modality_of_token(token)
+        if modality is None or modality not in known or modality in volumes:
+            why = "given twice" if modality in volumes else f"unknown in edition {edition}{did_you_mean(token, known)}"
+            raise UsageError(f"modality {token!r} is {why}")
+        volumes[modality] = np.asarray(values)
+    return volumes
 
 
 def _own_error(error: BaseException) -> BratsSegError:
@@ -141,6 +218,7 @@ def _prepared(case: Case, edition: Edition, values: Mapping[str, Any]) -> Prepar
         header_bytes=bytes.fromhex(values["image"].meta[HEADER_KEY]),
         has_et=has_et,
         notes=tuple(_notes(case, edition, values, label_map)),
+        missing=case.missing,
     )
 
 

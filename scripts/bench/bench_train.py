@@ -1,36 +1,53 @@
-"""Patches a second of a whole training loop, against the same loop on frozen data; and the cost of one sample.
+"""Patches a second of a whole training loop, against a peer's loop and against frozen data; and the cost of one sample.
 
     python scripts/bench/bench_train.py --data DIR | --store STORE [--recipe NAME] [--steps N] [--rounds N]
                                         [--threads N] [--device D] [--quick] [--json FILE] [KEY=VALUE ...]
 
 DIR is a BraTS download, prepared into a folder for temporary files first; STORE is one that `brats-seg prepare` made.
-`loop` is the recipe's own loop: reading, augmentation, network, loss, optimizer. `dummy` is the same with one frozen
-batch: its rate is what the loop would reach if data cost nothing. `sample` is one 4 x 128^3 training sample on one
-thread: read from the store, normalise, spatial and intensity augmentation at nnU-Net's ranges and probabilities, label
-map and regions with it, mean over many. Beside it a chain of MONAI's transforms with the same probabilities
-(environment of `peers.sh monai`) and nnU-Net's own (batchgeneratorsv2, `peers.sh nnunet`), both from a patch in memory.
-KEY=VALUE changes the recipe. On a GPU the achieved rate of arithmetic is shown beside that of a large bf16 product.
+
+loop      the recipe's own loop: reading, augmentation, network, loss, optimizer
+dummy     the same on one frozen batch: the rate that the loop would reach if data cost nothing
+tutorial  MONAI's 3-D BraTS tutorial (CacheDataset, its transforms, its loader, SegResNet, batch 1, fp32) with patches
+          of 96^3, and ours with the same network, loss, optimizer and patch; on a CPU, and with --data alone
+nnunet    nnU-Net's own trainer and loader (31 M weights, 64^3, batch 2, fp32), and `default` with the same patch, batch
+          and precision; each with its own data and augmentation, each also on one frozen batch ("alone"), nnU-Net
+          also with our allocator settings; on a CPU, and with --data alone
+sample    one 4 x 128^3 training sample on one thread: read from the store, normalise, spatial and intensity
+          augmentation at nnU-Net's ranges and probabilities, label map and regions with it, mean over many. Beside it
+          MONAI's transforms with the same probabilities and nnU-Net's own (batchgeneratorsv2), from a patch in memory
+
+Peers run in the environments of `peers.sh monai nnunet`. KEY=VALUE changes the recipe. On a GPU the achieved rate of
+arithmetic is shown beside that of a large bf16 product.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
 import os
 import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import measure
 
-if TYPE_CHECKING:
-    from brats_seg.training.loop import Trainer
-
 Answer = dict[str, Any]
+Turns = dict[str, list[measure.Turn]]
+_EDGE = 96
+_AS_TUTORIAL = [
+    "network.name=segresnet",
+    "network.stem=1",
+    "network.arguments={blocks_down: [1, 2, 2, 4], blocks_up: [1, 1, 1], init_filters: 16, dropout_prob: 0.2}",
+    "train.loss={name: dice}",
+    "train.optimizer={name: adam, learning_rate: 0.0001, weight_decay: 0.00001}",
+    f"train.patch=[{_EDGE}, {_EDGE}, {_EDGE}]",
+    "train.batch=1",
+    "train.precision=fp32",
+    "train.ema=0",
+]
+_AS_NNUNET = ["train.patch=[64, 64, 64]", "train.batch=2", "train.precision=fp32", "train.optimizer={name: sgd}"]
 
 
 def arguments() -> argparse.Namespace:
@@ -43,262 +60,40 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="cpu_small", help="what is trained (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="steps a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=64, help="samples of the chain (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the loop (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=112, help="samples of the chains (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the loops (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two cases, three rounds, 24 samples")
+    parser.add_argument("--quick", action="store_true", help="two cases, three rounds, two steps, 24 samples")
     parser.add_argument("--json", type=Path, default=Path("bench_train.json"), help="result (default: %(default)s)")
-    parser.add_argument("--side", choices=sorted(SIDES), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.side is None and (args.data is None) == (args.store is None):
+    if (args.data is None) == (args.store is None):
         parser.error("one of --data DIR and --store STORE is needed")
     if args.quick:
-        args.cases, args.rounds, args.samples = 2, 3, 24
+        args.cases, args.rounds, args.steps, args.samples = 2, 3, 2, 24
     return args
 
 
-# ---- our side: a process that holds a trainer ----
-
-
-class Ours:
-    """A trainer whose loop goes on from turn to turn."""
-
-    def __init__(self) -> None:
-        self.trainer: Trainer | None = None
-
-    def __call__(self, what: str, **task: Any) -> Answer:
-        """Do what a turn asks for."""
-        if self.trainer is None:
-            self._start(**task)
-        return {"loop": self._loop, "dummy": self._dummy, "sample": self._samples, "about": self._about}[what](**task)
-
-    def _start(self, store: str, recipe: str, overrides: list[str], device: str, threads: int, **_: Any) -> None:
-        import torch
-
-        from brats_seg.config import load_config
-        from brats_seg.networks.compute import choose_compute
-        from brats_seg.preprocessing.store import open_store
-        from brats_seg.training import loop
-
-        class Silent:
-            def stepped(self, step: int, loss: float | None) -> None: ...
-            def validated(self, step: int, scores: dict[str, float]) -> None: ...
-            def said(self, line: str) -> None: ...
-
-        settings = [f"data.store={store}", "train.steps=1000000", f"train.device={device}", *overrides]
-        config, opened = load_config(recipe, settings), open_store(Path(store))
-        cases = [case for case in opened.cases if case.has_label]
-        compute = choose_compute(config.train.device, config.train.precision, threads)
-        self.trainer = loop.Trainer(config, opened, cases, cases[:1], Path(), compute, Silent())
-        self._batches = self.trainer._batches(1)
-        self._real = loop.training_input
-        self._frozen: tuple[int, list[Any]] | None = None
-        self._inputs: Any = None
-        self._torch, self._module = torch, loop
-
-    def _run(self, batches: Any, steps: int) -> Answer:
-        trainer = self._of()
-        for step, samples in itertools.islice(batches, steps):
-            trainer._step(step, samples)
-        trainer._interval.losses[-1].item()  # waits for the device
-        trainer._interval.losses.clear()
-        return {"patches": steps * trainer.config.train.batch}
-
-    def _loop(self, steps: int, **_: Any) -> Answer:
-        self._module.training_input = self._real
-        return self._run(self._batches, steps)
-
-    def _dummy(self, steps: int, **_: Any) -> Answer:
-        if self._frozen is None:
-            trainer = self._of()
-            size = trainer.config.train.batch // trainer.config.train.accumulate
-            self._frozen = next(self._batches)
-            self._inputs = self._real(self._frozen[1][:size], trainer.compute.device)
-        self._module.training_input = lambda *_: self._inputs
-        return self._run(itertools.repeat(self._frozen), steps)
-
-    def _samples(self, samples: int, first: int, **_: Any) -> Answer:
-        """Time the chain at nnU-Net's probabilities on one thread of the processor."""
-        from brats_seg.config import AugmentationConfig
-        from brats_seg.training.augmentation import augment
-        from brats_seg.training.patches import PatchReader
-        from brats_seg.training.sampling import CasePool
-        from brats_seg.training.volumes import hold_cases
-
-        torch, trainer = self._torch, self._of()
-        threads, cpu = torch.get_num_threads(), torch.device("cpu")
-        torch.set_num_threads(1)
-        cases = trainer.pool.cases
-        pool = CasePool(cases, trainer.description.regions, (128, 128, 128), trainer.pool.config)
-        reader = PatchReader(pool, hold_cases(cases, "disk", cpu), AugmentationConfig(), 0, is_pinned=False)
-        augment(reader.sample(first, 0, 1), cpu)
-        milliseconds = []
-        for step in range(first, first + samples):
-            begun = time.perf_counter()
-            augment(reader.sample(step, 0, 1), cpu)
-            milliseconds.append(1e3 * (time.perf_counter() - begun))
-        torch.set_num_threads(threads)
-        return {"mean_ms": statistics.mean(milliseconds), "milliseconds": [round(ms, 1) for ms in milliseconds]}
-
-    def _about(self, **_: Any) -> Answer:
-        """Return what was measured: device, layout, arithmetic of a patch, and the rate of a large product."""
-        torch, trainer = self._torch, self._of()
-        from torch.utils.flop_counter import FlopCounterMode
-
-        device = trainer.compute.device
-        image = torch.randn(1, len(trainer.modalities), *trainer.config.train.patch, device=device)
-        masks = torch.zeros(1, len(trainer.description.regions), *trainer.config.train.patch, device=device)
-        with FlopCounterMode(display=False) as counter:
-            with trainer.compute.autocast():
-                logits = trainer.network(image)
-            trainer.loss(logits, masks).backward()
-        dtype = torch.float32 if trainer.compute.precision == "fp32" else torch.bfloat16
-        return {
-            "device": str(trainer.compute),
-            "data": trainer.volumes.explanation,
-            "layout": str(trainer.layout),
-            "tflop_a_patch": counter.get_total_flops() / 1e12,
-            "product_tflop_s": self._product_rate(dtype, 8192 if device.type == "cuda" else 2048),
-        }
-
-    def _product_rate(self, dtype: Any, edge: int) -> float:
-        torch, device = self._torch, self._of().compute.device
-        a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
-        seconds = []
-        for _ in range(10):
-            begun = time.perf_counter()
-            (a @ b)[0, 0].item()
-            seconds.append(time.perf_counter() - begun)
-        return float(2 * edge**3 / min(seconds) / 1e12)
-
-    def _of(self) -> Trainer:
-        if self.trainer is None:
-            raise SystemExit("not started")
-        return self.trainer
-
-
-# ---- the peers' chains, each in its own environment ----
-
-
-class Chain:
-    """A peer's chain on a z-scored patch in memory; `build` gives it, called at the first turn."""
-
-    def __init__(self, build: Any) -> None:
-        self._build, self._chain = build, None
-
-    def __call__(self, patch: str, samples: int, first: int, **_: Any) -> Answer:
-        """Time the chain on one thread."""
-        import numpy as np
-        import torch
-
-        torch.set_num_threads(1)
-        if self._chain is None:
-            content = np.load(patch)
-            self._chain = self._build(torch.from_numpy(content["image"]), content["label"])
-            self._chain()
-        torch.manual_seed(first)
-        np.random.seed(first)  # noqa: NPY002 (what the peers draw from)
-        milliseconds = []
-        for _ in range(samples):
-            begun = time.perf_counter()
-            self._chain()
-            milliseconds.append(1e3 * (time.perf_counter() - begun))
-        return {"mean_ms": statistics.mean(milliseconds)}
-
-
-def monais_chain(image: Any, label: Any) -> Any:
-    """Return MONAI's transforms with nnU-Net's probabilities (scale and rotation are one transform there)."""
-    import numpy as np
-    import torch
-    from monai import transforms as mt
-
-    regions = np.stack([label == 4, (label == 1) | (label == 4), label > 0]).astype(np.float32)
-    masks, keys = torch.from_numpy(regions), ["image", "label"]
-    chain = mt.Compose(
-        [
-            mt.RandAffined(
-                keys,
-                prob=0.36,
-                rotate_range=[np.pi / 6] * 3,
-                scale_range=[(-0.3, 0.4)] * 3,
-                mode=("bilinear", "nearest"),
-                padding_mode="zeros",
-            ),
-            mt.RandGaussianNoised("image", 0.1, std=0.1),
-            mt.RandGaussianSmoothd("image", (0.5, 1), (0.5, 1), (0.5, 1), prob=0.1),
-            mt.RandScaleIntensityd("image", 0.25, prob=0.15),
-            mt.RandScaleIntensityFixedMeand("image", factors=0.25, prob=0.15),
-            mt.RandSimulateLowResolutiond("image", 0.125, zoom_range=(0.5, 1)),
-            mt.RandAdjustContrastd("image", 0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
-            mt.RandAdjustContrastd("image", 0.3, gamma=(0.7, 1.5), retain_stats=True),
-            *[mt.RandFlipd(keys, 0.5, axis) for axis in range(3)],
-        ]
-    )
-    return lambda: chain({"image": image.clone(), "label": masks.clone()})
-
-
-def nnunets_chain(image: Any, label: Any) -> Any:
-    """Return nnU-Net's own transforms and probabilities for a 3-D configuration."""
-    import numpy as np
-    import torch
-    from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-    from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
-    from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-    from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-    from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-    from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
-    from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
-    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
-    from batchgeneratorsv2.transforms.utils.random import RandomTransform
-
-    labels = torch.from_numpy(label.astype(np.int16))[None]
-    near_one, gamma = BGContrast((0.75, 1.25)), BGContrast((0.7, 1.5))
-    spatial = SpatialTransform(
-        tuple(image.shape[1:]),
-        0,
-        False,
-        p_rotation=0.2,
-        rotation=(-np.pi / 6, np.pi / 6),
-        p_scaling=0.2,
-        scaling=(0.7, 1.4),
-        p_synchronize_scaling_across_axes=1,
-        bg_style_seg_sampling=False,
-    )
-    low_resolution = SimulateLowResolutionTransform((0.5, 1), False, True, (), None, 0.5)
-    chain = [
-        spatial,
-        RandomTransform(GaussianNoiseTransform((0, 0.1), 1, True), 0.1),
-        RandomTransform(GaussianBlurTransform((0.5, 1.0), False, False, 0.5), 0.2),
-        RandomTransform(MultiplicativeBrightnessTransform(near_one, False, 1), 0.15),
-        RandomTransform(ContrastTransform(near_one, True, False, 1), 0.15),
-        RandomTransform(low_resolution, 0.25),
-        RandomTransform(GammaTransform(gamma, 1, 0, 1, 1), 0.1),
-        RandomTransform(GammaTransform(gamma, 0, 0, 1, 1), 0.3),
-        MirrorTransform((0, 1, 2)),
-    ]
-
-    def run() -> None:
-        sample = {"image": image.clone(), "segmentation": labels.clone()}
-        for transform in chain:
-            sample = transform(**sample)
-
-    return run
-
-
-SIDES = {"ours": Ours(), "monai": Chain(monais_chain), "nnunet": Chain(nnunets_chain)}
-
-
-# ---- the benchmark ----
-
-
-def prepare(data: Path, num: int, target: Path) -> Path:
-    """Return a store of `num` labelled cases of a download."""
-    from brats_seg.cli import run
+def find_files(data: Path, num: int) -> list[Answer]:
+    """Return `num` labelled cases with all modalities, evenly chosen: name, images and label map."""
     from brats_seg.data.cases import find_cases
+    from brats_seg.editions import get_edition
 
-    names = [case.name for case in find_cases(data, strict=False).cases if case.label is not None]
-    chosen = ",".join(names[:: max(1, len(names) // num)][:num])
-    if run(["prepare", str(data), str(target), "--cases", chosen, "--quiet"]):
+    cases = [
+        {"name": case.name, "image": [str(file.path) for file in case.images.values()], "label": str(case.label)}
+        for case in find_cases(data, strict=False).cases
+        if case.label is not None and set(case.images) == set(get_edition(case.edition).modalities)
+    ]
+    if not cases:
+        raise SystemExit(f"{data}: no case with all modalities and a segmentation")
+    return cases[:: max(1, len(cases) // num)][:num]
+
+
+def prepare(data: Path, files: list[Answer], target: Path) -> Path:
+    """Return a store of these cases of a download."""
+    from brats_seg.cli import run
+
+    names = ",".join(case["name"] for case in files)
+    if run(["prepare", str(data), str(target), "--cases", names, "--quiet"]):
         raise SystemExit(f"{data}: could not be prepared")
     return target
 
@@ -322,78 +117,87 @@ def save_patch(store: Path, target: Path) -> Path:
     return target
 
 
-def start_sides(threads: int) -> dict[str, measure.Side]:
+def start_sides(args: argparse.Namespace) -> dict[str, measure.Side]:
     """Start our side, and those of the peers whose environments are there."""
-    words: list[str | Path] = [Path(__file__).resolve(), "--side"]
-    sides = {"ours": measure.Side("ours", [sys.executable, *words, "ours"], threads=threads)}
+    here = Path(__file__).resolve().parent
+    ours: list[str | Path] = [sys.executable, here / "train_ours.py"]
+    sides = {"ours": measure.Side("ours", ours, threads=args.threads)}
+    has_loops = args.data is not None and not args.device.startswith("cuda")
     for name in ("monai", "nnunet"):
         python = measure.peer_python(name)
         if python is None:
             print(f"{name}: not measured; make its environment with: bash scripts/bench/peers.sh {name}")
-        else:
-            sides[name] = measure.Side(name, [python, *words, name], threads=1)
+            continue
+        sides[name] = measure.Side(name, [python, here / "train_peers.py", name], threads=1)
+        loops: dict[str, list[str | Path]] = {}
+        if has_loops and name == "monai":
+            loops = {"tutorial, ours": ours, "tutorial, monai": [python, here / "train_peers.py", "tutorial"]}
+        elif has_loops:
+            words: list[str | Path] = [python, here / "train_nnunet.py"]
+            loops = {"nnunet, ours": ours, "nnunet, nnunet": words}
+            loops["nnunet, our allocator"] = [*words, "--keep-freed-memory"]
+        sides |= {what: measure.Side(what, its, threads=args.threads) for what, its in loops.items()}
     return sides
 
 
 def measure_all(
-    sides: dict[str, measure.Side], args: argparse.Namespace, store: Path, patch: Path
-) -> tuple[dict[str, list[measure.Turn]], Answer]:
-    """Return the turns of `loop`, `dummy` and each side's `sample`, taken one after another, and what was measured."""
-    task = {
-        "store": str(store),
-        "recipe": args.recipe,
-        "overrides": args.overrides,
-        "device": args.device,
-        "threads": args.threads,
-        "steps": args.steps,
+    sides: Mapping[str, measure.Side], args: argparse.Namespace, store: Path, scratch: Path, files: list[Answer]
+) -> tuple[Turns, Answer]:
+    """Return the turns of everything, taken one after another, and what our side told of itself."""
+    patch = save_patch(store, scratch / "patch.npz")
+    task = {"store": str(store), "device": args.device, "threads": args.threads, "steps": args.steps, "files": files}
+    own = {**task, "recipe": args.recipe, "overrides": args.overrides}
+    of_peer = {**task, "steps": max(1, args.steps // 2), "scratch": str(scratch), "edge": _EDGE}
+    recipes = {
+        "tutorial": {"recipe": "cpu_small", "overrides": _AS_TUTORIAL},
+        "nnunet": {"recipe": "default", "overrides": _AS_NNUNET},
     }
     chunk = max(1, args.samples // args.rounds)
-    about = dict(sides["ours"].turn(what="about", **task).answer)
-    turns: dict[str, list[measure.Turn]] = {}
+    about = dict(sides["ours"].turn(what="about", **own).answer)
+    turns: Turns = {}
     for number in range(args.rounds + 1):
         drawn = {"samples": chunk, "first": 1 + number * chunk, "patch": str(patch)}
         of_round = {
-            "loop": sides["ours"].turn(what="loop", **task),
-            "dummy": sides["ours"].turn(what="dummy", **task),
-            "ours": sides["ours"].turn(what="sample", **task, **drawn),
-            **{name: side.turn(**drawn) for name, side in sides.items() if name != "ours"},
+            "loop": sides["ours"].turn(what="loop", **own),
+            "dummy": sides["ours"].turn(what="dummy", **own),
+            "sample, ours": sides["ours"].turn(what="sample", **own, **drawn),
+            **{f"sample, {name}": sides[name].turn(**drawn) for name in ("monai", "nnunet") if name in sides},
         }
-        for name, turn in of_round.items() if number else ():
+        for name, side in sides.items():
+            kind, _, _who = name.partition(", ")
+            if kind in recipes and _who:
+                of_round[name] = side.turn(what="loop", **of_peer, **recipes[kind])
+            if kind == "nnunet" and _who:
+                of_round[f"{name}, alone"] = side.turn(what="dummy", **of_peer, **recipes[kind])
+        for name, turn in of_round.items() if number else ():  # the first round warms up
             turns.setdefault(name, []).append(turn)
     return turns, about
 
 
-def main() -> None:
-    """Measure and print the table."""
-    args = arguments()
-    if args.side is not None:
-        if args.side == "ours":
-            from brats_seg.commands.process import prepare_process
+def ratio(peers: list[measure.Turn], ours: list[measure.Turn]) -> float:
+    """Return how many times faster ours is: the median over rounds."""
+    return statistics.median(peer.wall_s / own.wall_s for peer, own in zip(peers, ours, strict=True))
 
-            prepare_process()
-        measure.serve(SIDES[args.side])
-        return
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-train-")))
-        store = args.store or prepare(args.data, args.cases, scratch / "store")
-        patch = save_patch(store, scratch / "patch.npz")
-        sides = start_sides(args.threads)
-        turns, about = measure_all(sides, args, store, patch)
-        for side in sides.values():
-            side.close()
+
+def summarize(turns: Turns, about: Answer) -> tuple[list[Answer], dict[str, float], Answer]:
+    """Return the rows of the table, the ratios to the peers' whole loops, and the figures."""
     rates = {
-        name: statistics.median(turn.answer["patches"] / turn.wall_s for turn in turns[name])
-        for name in ("loop", "dummy")
+        name: statistics.median(turn.answer["patches"] / turn.wall_s for turn in its)
+        for name, its in turns.items()
+        if not name.startswith("sample")
     }
     chains = {
-        name: statistics.mean(t.answer["mean_ms"] for t in its) for name, its in turns.items() if name not in rates
+        name.split(", ")[1]: statistics.mean(turn.answer["mean_ms"] for turn in its)
+        for name, its in turns.items()
+        if name.startswith("sample")
     }
-    rows = [
-        {**measure.row(f"{name} ({args.steps} steps)", turns[name]), "per s": round(rates[name], 3)} for name in rates
-    ]
-    rows += [
-        {**measure.row(f"sample, {name}", turns[name]), "per s": round(1e3 / ms, 2)} for name, ms in chains.items()
-    ]
+    per_second = {**rates, **{f"sample, {name}": 1e3 / ms for name, ms in chains.items()}}
+    rows = [{**measure.row(name, its), "per s": round(per_second[name], 3)} for name, its in turns.items()]
+    ratios = {
+        name: ratio(turns[f"{kind}, {name}"], turns[f"{kind}, ours"])
+        for kind, name in (("tutorial", "monai"), ("nnunet", "nnunet"))
+        if f"{kind}, {name}" in turns
+    }
     achieved = about["tflop_a_patch"] * rates["loop"]
     figures = {
         "patches_per_s": round(rates["loop"], 3),
@@ -401,15 +205,47 @@ def main() -> None:
         "share_of_dummy": round(rates["loop"] / rates["dummy"], 3),
         "data_share_of_wall": round(1 - rates["loop"] / rates["dummy"], 3),
         **{f"sample_{name}_ms": round(ms, 1) for name, ms in chains.items()},
+        **{f"sample_ratio_{name}": round(ms / chains["ours"], 2) for name, ms in chains.items() if name != "ours"},
+        **nnunets_figures(turns),
         "tflop_s": round(achieved, 3),
         "product_tflop_s": round(about["product_tflop_s"], 3),
         "share_of_product": round(achieved / about["product_tflop_s"], 3),
     }
+    return rows, ratios, figures
+
+
+def nnunets_figures(turns: Turns) -> dict[str, float]:
+    """Return where the factor to nnU-Net comes from: steps alone, data shares, the allocator."""
+    if "nnunet, nnunet" not in turns:
+        return {}
+    loop, alone, ours, ours_alone, tuned = (
+        turns[f"nnunet, {name}"] for name in ("nnunet", "nnunet, alone", "ours", "ours, alone", "our allocator")
+    )
+    return {
+        "nnunet_step_alone_ratio": round(ratio(alone, ours_alone), 2),
+        "nnunet_our_allocator_ratio": round(ratio(tuned, ours), 2),
+        "nnunet_data_share_of_wall": round(1 - 1 / ratio(loop, alone), 3),
+        "ours_as_nnunet_data_share_of_wall": round(1 - 1 / ratio(ours, ours_alone), 3),
+    }
+
+
+def main() -> None:
+    """Measure and print the table."""
+    args = arguments()
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        scratch = Path(folder)
+        files = find_files(args.data, args.cases) if args.data else []
+        store = args.store or prepare(args.data, files, scratch / "store")
+        sides = start_sides(args)
+        turns, about = measure_all(sides, args, store, scratch, files)
+        for side in sides.values():
+            side.close()
+    rows, ratios, figures = summarize(turns, about)
     print(f"{args.recipe} {' '.join(args.overrides)} on {about['device']}, {about['layout']}; {about['data']}")
     measure.report(
         "train",
         rows,
-        ratios={name: ms / chains["ours"] for name, ms in chains.items() if name != "ours"},
+        ratios=ratios,
         figures=figures,
         conditions={"recipe": args.recipe, "overrides": args.overrides, "threads": args.threads, **about, **versions()},
         target=args.json,

@@ -71,6 +71,20 @@ def test_second_run_makes_only_what_is_missing(
     assert (output / f"{name}.nii.gz").read_bytes() == (predictions / f"{name}.nii.gz").read_bytes()
 
 
+def test_shards_together_make_what_one_process_makes(
+    predictions: Path, tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(tiny_run), str(phantom_download), str(tmp_path / "out")]
+    words += ["--cases", str(tiny_run / "validation" / "cases.txt")]
+    names = sorted(path.name for path in predictions.glob("*.nii.gz"))
+    for number, name in enumerate(names, start=1):
+        assert run([*words, "--shard", f"{number}/2"]) == 0
+        assert "1 cases to predict, 0 made already" in capsys.readouterr().out
+        assert (tmp_path / "out" / name).read_bytes() == (predictions / name).read_bytes()
+    assert run(words) == 0
+    assert "0 cases to predict, 2 made already" in capsys.readouterr().out
+
+
 def test_output_of_other_settings_is_kept_unless_overwritten(
     predictions: Path, tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +97,20 @@ def test_output_of_other_settings_is_kept_unless_overwritten(
     assert (output / f"{name}.nii.gz").read_bytes() == before
     assert run([*words, "--overwrite", "--quiet"]) == 0
     assert (output / f"{name}.nii.gz").read_bytes() != before
+
+
+def test_post_processing_is_done_and_recorded(tiny_run: Path, phantom_download: Path, tmp_path: Path) -> None:
+    name = held_out(tiny_run)
+    step = "inference.postprocessing.min_component_voxels.WT=100000"
+    for folder, more in ((tmp_path / "with", [step]), (tmp_path / "without", [])):
+        words = [str(tiny_run), str(phantom_download), str(folder), "inference.threshold=0.3", *more]
+        assert run(["predict", *words, "--cases", name, "--quiet"]) == 0
+    cleaned, raw = (read_label_map(tmp_path / folder / f"{name}.nii.gz")[0] for folder in ("with", "without"))
+    assert raw.any()
+    assert not cleaned.any()  # no component is so large
+    record = json.loads((tmp_path / "with" / "predictions.json").read_text())
+    settings = record["cases"][name]["made_by"]["inference"]["postprocessing"]
+    assert settings["min_component_voxels"] == {"WT": 100000}
 
 
 def test_labels_are_those_of_the_edition_asked_for(tiny_run: Path, phantom_download: Path, tmp_path: Path) -> None:
@@ -149,6 +177,11 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
         (["{run}", "{data}", "{out}", "inference.window=[20,20,20]"], "the nearest is [16, 16, 16]"),
         (["{run}", "{data}", "{out}", "train.steps=5"], "only inference"),
+        (["{run}", "{data}", "{out}", "--shard", "0/4"], "expected I/N with I from 1 to N"),
+        (["{run}", "{data}", "{out}", "--shard", "5/4"], "expected I/N with I from 1 to N"),
+        (["{run}", "{data}", "{out}", "--shard", "2"], "expected I/N with I from 1 to N"),
+        (["{run}", "{out}", "--t1", "x.nii", "--shard", "1/2"], "explicit files are one case"),
+        (["{run}", "{data}", "{out}", "inference.postprocessing.min_component_voxels.WC=5"], "did you mean WT?"),
         (["{run}", "{data}", "{out}", "--device", "cuda:9"], "'cuda:9' is not there"),
         (["{data}", "{data}", "{out}"], "no config.yaml"),
         (["{run}", "{run}", "{out}"], ""),

@@ -509,6 +509,36 @@ def test_explicit_files_report_everything_that_is_missing(tmp_path: Path) -> Non
         case_from_files(files, edition="brats2021")
 
 
+def test_case_may_lack_modalities_where_that_is_allowed(tmp_path: Path) -> None:
+    for name, tokens in (("BraTS2021_00001", ("flair", "t1ce")), ("BraTS2021_00002", ("t1", "t1ce", "t2", "flair"))):
+        for token in tokens:
+            touch(tmp_path / name / f"{name}_{token}.nii.gz")
+    with pytest.raises(DataError, match=r"00001: no t1, t2 \(found: t1c, flair\)"):
+        find_cases(tmp_path, edition="brats2021")
+    cases = find_cases(tmp_path, edition="brats2021", allow_missing=True).cases
+    assert [case.missing for case in cases] == [("t1", "t2"), ()]
+
+
+def test_case_without_any_modality_is_never_allowed(tmp_path: Path) -> None:
+    touch(tmp_path / "BraTS2021_00001" / "BraTS2021_00001_seg.nii.gz")
+    with pytest.raises(DataError, match="no t1, t1c, t2, flair"):
+        find_cases(tmp_path, edition="brats2021", allow_missing=True)
+
+
+def test_two_files_of_a_modality_are_no_matter_of_missing_ones(tmp_path: Path) -> None:
+    for token in ("t1ce", "t1gd"):
+        touch(tmp_path / "BraTS2021_00001" / f"BraTS2021_00001_{token}.nii.gz")
+    with pytest.raises(DataError, match="two T1Cs"):
+        find_cases(tmp_path, edition="brats2021", allow_missing=True)
+
+
+def test_explicit_files_may_be_fewer_where_that_is_allowed_but_must_be_there(tmp_path: Path) -> None:
+    case = case_from_files({"t2": touch(tmp_path / "b.nii")}, edition="brats2021", allow_missing=True)
+    assert case.missing == ("t1", "t1c", "flair")
+    with pytest.raises(DataError, match=r"no file .*a\.nii"):
+        case_from_files({"t2": tmp_path / "a.nii"}, edition="brats2021", allow_missing=True)
+
+
 def test_explicit_modality_that_the_edition_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="modality 't2' is unknown in edition brats2024-men-rt"):
         case_from_files({"t2": touch(tmp_path / "t2.nii")}, edition="brats2024-men-rt")

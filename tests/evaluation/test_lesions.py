@@ -57,6 +57,13 @@ def test_components_join_over_corners(mask: np.ndarray) -> None:
     assert not labels[~mask].any()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3, 1), (3, 1, 1), (1, 1, 1), (1, 1, 40), (1, 2, 3), (2, 1, 2)])
+def test_arrays_of_a_single_row_have_components_too(shape: tuple[int, int, int]) -> None:
+    mask = np.zeros(shape, bool)
+    mask[0, 0, 0] = mask[-1, -1, -1] = True
+    np.testing.assert_array_equal(components(mask), ndimage.label(mask, np.ones((3, 3, 3)))[0])
+
+
 @laws
 @given(masks, st.integers(0, 2))
 def test_lesions_are_what_joins_when_dilated(mask: np.ndarray, steps: int) -> None:

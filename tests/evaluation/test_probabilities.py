@@ -19,7 +19,7 @@ from brats_seg.evaluation.probabilities import (
     read_probabilities,
     write_calibration,
 )
-from brats_seg.inference.outputs import PredictionFolder
+from brats_seg.inference.outputs import PredictionFolder, Wanted
 
 EDITION = get_edition("brats2020")
 SHAPE = (3, 4, 5)
@@ -98,7 +98,7 @@ def test_a_folder_is_the_sum_of_its_cases(folder: Path) -> None:
 def test_what_predict_writes_is_what_is_read(tmp_path: Path) -> None:
     out = PredictionFolder(tmp_path / "out", {}, {})
     values = {region: LEVELS.astype(np.float32) / 255 for region in EDITION.region_names}
-    out.write("a", "brats2020", reference(), RAW, values)
+    out.write(Wanted("a", "brats2020"), reference(), RAW, values)
     total = read_probabilities(tmp_path / "out" / "probabilities", references("a"), EDITION)
     np.testing.assert_array_equal(total[0], count_levels(LEVELS, reference() == 4))
 

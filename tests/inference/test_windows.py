@@ -89,6 +89,22 @@ def test_windows_without_brain_are_skipped_and_have_probability_zero() -> None:
     assert torch.allclose(result[..., :8], torch.sigmoid(torch.ones(1)))
 
 
+def test_flips_along_some_axes_average_those_mirrorings() -> None:
+    image = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+
+    def skewed(patches: Tensor) -> Tensor:
+        ramps = [torch.linspace(-1, 1, 16).view([16 if n == axis else 1 for n in range(5)]) for axis in (2, 3, 4)]
+        return patches * (ramps[0] + 2 * ramps[1] + 4 * ramps[2])
+
+    def mean(*flips: tuple[int, ...]) -> Tensor:
+        maps = [torch.sigmoid(skewed(image[None].flip(axes))).flip(axes)[0] for axes in flips]
+        return torch.stack(maps).mean(0)
+
+    for tta, flips in ((("I",), [(), (4,)]), (("K", "J"), [(), (2,), (3,), (2, 3)])):
+        result = predict_probabilities(skewed, image, window=(16, 16, 16), num_regions=2, tta=tta)
+        assert torch.allclose(result, mean(*flips), atol=1e-6)
+
+
 def test_flips_average_all_eight_mirrorings() -> None:
     image = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(2))
     result = predict_probabilities(_soft, image, window=(16, 16, 16), num_regions=2, tta="flips")

@@ -67,3 +67,23 @@ def test_prepare_is_measured_alone_where_no_peer_is(
     assert last["bench"] == "prepare"
     assert last["ratios"] == {}
     assert last["figures"]["ours_ms"] > 0
+
+
+@pytest.mark.slow
+def test_training_is_measured_alone_where_no_peer_is(
+    repository: Path, phantom_store: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRATS_SEG_PEERS", str(tmp_path / "none"))
+    script, target = repository / "scripts" / "bench" / "bench_train.py", tmp_path / "out.json"
+    words = [sys.executable, str(script), "--store", str(phantom_store), "--recipe", str(tiny_recipe), "--quick"]
+    words += ["--samples", "3", "--threads", "1", "--json", str(target), "train.batch=4"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "nnunet: not measured; make its environment with" in done.stdout
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["bench"] == "train"
+    assert last["ratios"] == {}
+    assert last["figures"]["patches_per_s"] > 0
+    assert last["figures"]["sample_ours_ms"] > 0
+    written = json.loads(target.read_text(encoding="utf-8"))
+    assert [row["what"] for row in written["rows"]] == ["loop", "dummy", "sample, ours"]
+    assert written["conditions"]["tflop_a_patch"] > 0

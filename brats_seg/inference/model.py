@@ -1,0 +1,188 @@
+"""A trained model for notebooks and services: loaded once, asked for one case after another.
+
+    model = brats_seg.load_model("runs/first")             # or "starter", the model of the package
+    prediction = model.predict("data/BraTS20_Training_001")
+    prediction.label_map                                   # (K, J, I) uint8, in the labels of the case's edition
+    prediction.save("out/BraTS20_Training_001.nii.gz")     # on the grid of the images, geometry bit for bit
+
+Label maps equal those that `brats-seg predict` writes. For research only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_seg.config import RunConfig
+from brats_seg.data.cases import Case, case_from_files, find_cases
+from brats_seg.data.nifti import write_label_map
+from brats_seg.editions import edition_of_files, get_edition
+from brats_seg.errors import DataError, UsageError
+from brats_seg.inference.predict import Predictor, load_predictor, paste, read_run_config
+from brats_seg.networks.bundled import find_model
+from brats_seg.networks.compute import choose_compute
+from brats_seg.preprocessing.prepare import PreparedCase, prepare_arrays, prepare_case
+
+__all__ = ["Model", "Prediction", "can_miss_modalities", "load_model", "predict_prepared", "require_dropout"]
+
+Place = str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of one case, on the grid of its images; axes (K, J, I), the order of the file."""
+
+    label_map: NDArray[np.uint8]
+    """(K, J, I), labels of `edition`."""
+    edition: str
+    probabilities: Mapping[str, NDArray[np.float32]]
+    """Region -> (K, J, I), 0-1; empty unless asked for."""
+    missing: tuple[str, ...]
+    """Modalities that the case lacked."""
+    header_bytes: bytes | None
+    """NIfTI header of the first image; None where arrays were given."""
+
+    def save(self, path: Place) -> None:
+        """Write the label map as NIfTI, whole or not at all, with the geometry of the images.
+
+        Raises:
+            DataError: it was made from arrays, whose geometry is unknown.
+            OutputError: it cannot be written.
+        """
+        if self.header_bytes is None:
+            raise DataError(f"{path}: the prediction was made from arrays, which have no geometry; write label_map")
+        write_label_map(Path(path), self.label_map, self.header_bytes)
+
+
+class Model:
+    """A trained network with its settings; `load_model` makes it.
+
+    Args:
+        predictor: the network on its device.
+        config: the run's configuration.
+        name: what messages call it.
+    """
+
+    def __init__(self, predictor: Predictor, config: RunConfig, name: str) -> None:
+        self.predictor = predictor
+        self.config = config
+        self.name = name
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the network takes, in channel order."""
+        return tuple(self.predictor.description.modalities)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that it segments, outermost last."""
+        return tuple(self.predictor.description.regions)
+
+    def predict(
+        self,
+        case: Place | Mapping[str, Place] | Mapping[str, NDArray[Any]],
+        *,
+        edition: str | None = None,
+        allow_missing: bool = False,
+        with_probabilities: bool = False,
+    ) -> Prediction:
+        """Return the prediction for one case.
+
+        Args:
+            case: the case's folder; or modality -> file; or modality -> array (K, J, I), raw intensities with
+                background 0. Modalities go by any name that BraTS gave them (`t1ce`, `t2f`).
+            edition: whose labels the label map has; None = those of a folder's own edition, else BraTS 2021's (that of
+                MEN-RT where the model takes T1c alone).
+            allow_missing: modalities may be missing, but not all.
+            with_probabilities: also return the probability of each region.
+
+        Raises:
+            DataError: the case cannot be read, lacks a modality, or does not fit the model.
+            UsageError: no such edition or modality; modalities may not be missing with this model.
+        """
+        if allow_missing:
+            require_dropout(self.config, self.name)
+        prepared = self._prepared(case, edition, allow_missing)
+        labels = get_edition(edition or prepared.edition)
+        for name in (prepared.edition, labels.name):
+            self.predictor.check_edition(get_edition(name), f"case {prepared.name}")
+        return predict_prepared(self.predictor, prepared, labels.name, with_probabilities=with_probabilities)
+
+    def _prepared(self, case: Place | Mapping[str, Any], edition: str | None, allow_missing: bool) -> PreparedCase:
+        own_edition = edition or edition_of_files(self.modalities)
+        if isinstance(case, Mapping) and any(isinstance(value, np.ndarray) for value in case.values()):
+            return prepare_arrays(case, own_edition, allow_missing=allow_missing)
+        if isinstance(case, Mapping):
+            files = {modality: Path(path) for modality, path in case.items()}
+            found = case_from_files(files, edition=own_edition, allow_missing=allow_missing)
+        else:
+            found = _one_case(Path(case), edition, allow_missing)
+        return prepare_case(found, with_label=False, allow_missing=allow_missing)
+
+
+def load_model(place: Place, *, device: str = "auto", overrides: Sequence[str] = ()) -> Model:
+    """Return a trained model, ready to predict.
+
+    Args:
+        place: the folder of a run, or the name of a model of the package (`starter`).
+        device: auto, cpu, cuda or cuda:N. How many threads a CPU takes is torch's to say (`torch.set_num_threads`).
+        overrides: settings of inference, such as `["inference.tta=flips"]`.
+
+    Raises:
+        CheckpointError: there is no such model, or it is damaged.
+        ConfigError: an override is wrong.
+        DeviceError: the device is not there.
+    """
+    run = find_model(str(place))
+    config = read_run_config(run, overrides)
+    return Model(load_predictor(run, config, choose_compute(device, config.train.precision)), config, str(place))
+
+
+def predict_prepared(
+    predictor: Predictor, case: PreparedCase, edition: str, *, with_probabilities: bool = False
+) -> Prediction:
+    """Return the prediction for a prepared case, pasted back into its volume, in the labels of an edition."""
+    probabilities = predictor.probabilities(case.image, case.mean, case.sd)
+    label_map = paste(predictor.label_map(probabilities, get_edition(edition)), case.crop_start, case.shape)
+    maps = {}
+    if with_probabilities:
+        regions = zip(predictor.description.regions, probabilities.cpu().numpy(), strict=True)
+        maps = {region: paste(values, case.crop_start, case.shape) for region, values in regions}
+    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None)
+
+
+def can_miss_modalities(config: RunConfig) -> bool:
+    """Return whether a run has learned from cases that lack modalities."""
+    return config.train.augmentation.modality_dropout > 0
+
+
+def require_dropout(config: RunConfig, name: str) -> None:
+    """Refuse missing modalities with a model that has never seen a case without one.
+
+    Raises:
+        UsageError: names the setting that would have taught it.
+    """
+    if not can_miss_modalities(config):
+        raise UsageError(
+            f"{name}: was trained with train.augmentation.modality_dropout=0 and has never seen a case that lacks a "
+            "modality, so its answer would be worthless; give all modalities, or train with modality_dropout=0.15"
+        )
+
+
+def _one_case(folder: Path, edition: str | None, allow_missing: bool) -> Case:
+    try:
+        cases = find_cases(folder, allow_missing=allow_missing).cases
+    except DataError:
+        if edition is None:
+            raise
+        cases = find_cases(folder, edition=edition, allow_missing=allow_missing).cases
+    if len(cases) != 1:
+        names = ", ".join(case.name for case in cases[:3])
+        raise DataError(f"{folder}: {len(cases)} cases in it ({names} ...), expected one; give one case's folder")
+    return cases[0]
