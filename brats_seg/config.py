@@ -222,6 +222,8 @@ class TrainConfig(_Model):
     """Patches a step, over all processes."""
     accumulate: int = Field(1, ge=1)
     """Parts of a step's batch that go through the network one after another, for small memories; divides `batch`."""
+    checkpoint_activations: bool = False
+    """Whether the network's blocks are computed again in the backward pass instead of kept: less memory, more time."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto = bf16 on CUDA and on CPUs with AMX, fp32 elsewhere. fp16 (with loss scaling) is for GPUs alone."""
     compile: Literal["auto", True, False] = "auto"

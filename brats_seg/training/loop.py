@@ -24,6 +24,7 @@ from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute, compiled
 from brats_seg.networks.losses import build_loss
+from brats_seg.networks.recomputing import recompute_blocks
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
 from brats_seg.reporting.slices import outlined_slice
@@ -138,6 +139,8 @@ class Trainer:
         self._parallel = processes.parallel(self.network)
         self._compiled = compiled(self._parallel, compute, train.compile)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        if train.checkpoint_activations:
+            recompute_blocks(self.network)
         self.loss = build_loss(train.loss, processes.total)
         self.optimizer = build_optimizer(self.network.parameters(), train.optimizer)
         self.predictor = Predictor(self.average, self.description, config.inference, compute)

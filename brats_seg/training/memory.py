@@ -55,6 +55,8 @@ def _message(config: RunConfig, compute: Compute, text: str) -> str:
     if train.accumulate < train.batch:
         parts_then = next(n for n in range(train.accumulate + 1, train.batch + 1) if train.batch % n == 0)
         remedies += [f"train.accumulate={parts_then} (the same step in smaller parts)"]
+    if not train.checkpoint_activations:
+        remedies += ["train.checkpoint_activations=true (the same step from less memory, slower)"]
     if train.batch > 1:
         remedies += [f"train.batch={train.batch // 2}"]
     k, j, i = train.patch

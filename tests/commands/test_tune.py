@@ -119,6 +119,18 @@ def test_stopped_study_tries_what_it_would_have_tried_without_the_stop(
     assert states(tmp_path / "out" / "study.db") == expected
 
 
+def test_recipe_s_own_trial_is_repeated_after_a_kill(words: list[str], play: Callable[[Dice], Played]) -> None:
+    def killed(number: int, step: int) -> float:
+        raise KeyboardInterrupt
+
+    play(killed)
+    assert run([*words, "--trials", "1"]) == 130
+    again = play(lambda number, step: 0.5)
+    assert run([*words, "--trials", "1"]) == 0
+    recipe = load_config(words[1]).model_dump(exclude={"output", "data"})
+    assert again.configs[1].model_dump(exclude={"output", "data"}) == recipe
+
+
 def test_trial_below_the_median_at_its_step_is_stopped(
     words: list[str], tmp_path: Path, play: Callable[[Dice], Played], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from brats_seg.config import load_config
 from brats_seg.data.nifti import read_label_map
 from brats_seg.errors import WorkError
 from brats_seg.networks.compute import choose_compute
+from brats_seg.networks.weights import load_tensors
 from brats_seg.preprocessing.store import open_store
 from brats_seg.training.folds import divide, folds_of_store
 from brats_seg.training.loop import Trainer
@@ -345,6 +346,17 @@ def test_dry_run_measures_and_writes_nothing(
     assert "of cases on disk, memory-mapped" in out
     assert "nothing was written" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_recomputed_activations_give_the_same_weights_under_the_same_names(
+    tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path
+) -> None:
+    more = ["train.checkpoint_activations=true", "train.validate_every=6"]
+    assert run(words(tiny_recipe, phantom_store, tmp_path / "x", *more)) == 0
+    first, second = (load_tensors(folder / "last.safetensors") for folder in (tiny_run, tmp_path / "x"))
+    assert list(first) == list(second)
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_parts_of_a_batch_give_the_gradient_of_their_mean_loss(
