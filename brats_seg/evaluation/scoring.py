@@ -150,7 +150,7 @@ class CaseScorer:
             pair.reference,
             pair.prediction.labels,
             threshold_mm3=rules.threshold_of(self._tissue(name)),
-            penalty=self._penalty("lesionwise_hd95_mm"),
+            penalty=self._penalty,
             charges_false_positives=rules.charges_false_positives,
             nsd_tolerances_mm=tolerances,
             nsd_epsilon=self.protocol.nsd_epsilon,
@@ -165,19 +165,25 @@ class CaseScorer:
 
     def _numbers(self, table: EmptyTable) -> dict[str, float]:
         """Return a table's values, words put into numbers."""
-        words = {PENALTY: self._penalty, DIAGONAL: self._diagonal}
+        words = {PENALTY: lambda _: self._penalty, DIAGONAL: self._diagonal_for}
         return {
             metric: words[value](metric) if isinstance(value, str) else float(value) for metric, value in table.items()
         }
 
-    def _penalty(self, metric: str) -> float:
+    @property
+    def _penalty(self) -> float:
         if self.rules is None or self.rules.penalty == DIAGONAL:
-            return math.hypot(*self.shape)
+            return self._diagonal_voxels
         return float(self.rules.penalty)
 
-    def _diagonal(self, metric: str) -> float:
+    @property
+    def _diagonal_voxels(self) -> float:
+        return math.hypot(*self.shape)
+
+    def _diagonal_for(self, metric: str) -> float:
+        """Return the grid's diagonal in the unit of a metric."""
         if metric == "hd95_mm" and self.protocol.hd95_unit == "voxel":
-            return math.hypot(*self.shape)
+            return self._diagonal_voxels
         return math.hypot(*(size * spacing for size, spacing in zip(self.shape, self.spacing_mm, strict=True)))
 
 

@@ -9,6 +9,7 @@ such sums up. `smooth_nr` and `smooth_dr`, in voxels, keep them finite for an ab
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -38,7 +39,7 @@ def _alone(sums: Tensor) -> Tensor:
     return sums
 
 
-class OverlapLoss(nn.Module):
+class OverlapLoss(nn.Module, ABC):
     """What the losses have in common that are made of sums over voxels.
 
     Args:
@@ -67,12 +68,12 @@ class OverlapLoss(nn.Module):
             overlap, predicted, reference = self.over_processes(sums) if self.batch else sums
             return self.from_sums(overlap, predicted - overlap, reference - overlap).mean()
 
+    @abstractmethod
     def from_sums(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
         """Return losses from the soft counts of true positives, false positives and false negatives.
 
         The counts are (region,), or (B, region) without `batch`.
         """
-        raise NotImplementedError
 
 
 class DiceLoss(OverlapLoss):
