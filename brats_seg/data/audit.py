@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case, Download, is_segmentation_name
 from brats_seg.data.header import sizes_in_words
-from brats_seg.data.nifti import Header, read_label_map, read_volume, same_geometry
+from brats_seg.data.reading import Header, read_label_map, read_volume, same_geometry
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError
@@ -124,6 +124,7 @@ class _CaseReader:
         self.case = case
         self.root = root
         self.edition: Edition = get_edition(case.edition)
+        self.has_own_names = not (self.edition.is_four_dimensional or self.edition.is_two_dimensional)
         self.audit = CaseAudit()
         self.headers: dict[Path, Header] = {}
         self.brain: NDArray[np.bool_] | None = None
@@ -202,7 +203,7 @@ class _CaseReader:
             if num_outside:
                 message = f"{num_outside:,} of {num_tumour:,} tumour voxels lie where every modality is 0"
                 self._say("warning", path, "tumour outside brain", message)
-        if not self.edition.is_four_dimensional and not is_segmentation_name(path):
+        if self.has_own_names and not is_segmentation_name(path):
             message = "taken as the label map: the one file here whose name ends in no modality"
             self._say("note", path, "naming", message)
 

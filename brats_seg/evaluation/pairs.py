@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_seg.data.nifti import read_label_map, same_geometry
+from brats_seg.data.reading import read_label_map, same_geometry
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError
