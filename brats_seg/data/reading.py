@@ -31,10 +31,11 @@ from brats_seg.errors import DataError
 
 __all__ = [
     "Header",
+    "count_colored",
+    "count_lossy",
     "files_of",
     "is_picture",
     "picture_header",
-    "picture_notes",
     "read_header",
     "read_label_map",
     "read_stack",
@@ -127,22 +128,24 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], Header]:
     return label_map, picture_header(label_map.shape, np.uint8)
 
 
-def picture_notes(images: Mapping[str, ImageFile], label: Path | None) -> list[str]:
-    """Return what one should know of a case's pictures, a sentence each: colours made grey, masks that are lossy.
+def count_colored(images: Mapping[str, ImageFile]) -> int:
+    """Return how many of a case's pictures are in colours though grey is due, which are made grey (ITU-R 601).
 
     Raises:
         DataError: a picture cannot be read.
     """
-    notes = []
     paths = {image.path for image in images.values() if image.channel is None and is_picture(image.path)}
-    if num := sum(has_color(file) for path in paths for file in files_of(path)):
-        notes.append(f"{'image is' if num == 1 else f'{num} images are'} in colours, made grey (ITU-R 601)")
-    if label is not None and is_lossy(label):
-        files = files_of(label)
-        num = sum(map(count_in_between, files))
-        what = "mask is a JPEG" if len(files) == 1 else f"{len(files)} masks are JPEGs"
-        notes.append(f"{what}, which is lossy: {num:,} values are neither 0 nor 255, those from 128 on taken as 1")
-    return notes
+    return sum(has_color(file) for path in paths for file in files_of(path))
+
+
+def count_lossy(label: Path) -> tuple[int, int]:
+    """Return how many masks of a case are JPEGs, and how many of their values are neither 0 nor 255.
+
+    Raises:
+        DataError: a mask cannot be read.
+    """
+    files = files_of(label) if is_lossy(label) else []
+    return len(files), sum(map(count_in_between, files))
 
 
 def picture_header(shape: Sequence[int], dtype: Any) -> Header:

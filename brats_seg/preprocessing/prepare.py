@@ -19,7 +19,7 @@ from monai.transforms.io.dictionary import LoadImaged
 from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case
-from brats_seg.data.reading import picture_notes, slice_numbers
+from brats_seg.data.reading import count_colored, count_lossy, slice_numbers
 from brats_seg.editions import Edition, get_edition, modality_of_token
 from brats_seg.errors import BratsSegError, DataError, UsageError, did_you_mean
 from brats_seg.files import TEMPORARY_PREFIX, atomic_folder, write_json
@@ -248,9 +248,14 @@ def _notes(
     for modality, volume in zip(edition.modalities, values["image"], strict=True):
         if not volume.any():
             yield f"case {case.name}: {modality} is 0 everywhere"
-    yield from (
-        f"case {case.name}: {note}" for note in picture_notes(case.images, None if label_map is None else case.label)
-    )
+    if count_colored(case.images):
+        yield f"case {case.name}: the image has three channels, made grey (ITU-R 601)"
+    num_lossy, num_between = (0, 0) if label_map is None or case.label is None else count_lossy(case.label)
+    if num_lossy:
+        yield (
+            f"case {case.name}: {num_between:,} values of its lossy mask (JPEG) are neither 0 nor 255, those from 128 "
+            "on taken as 1"
+        )
     for modality in _copies(edition, np.asarray(values["image"].as_tensor())):
         yield f"case {case.name}: {modality} is a copy of {edition.filler}, which stands for what is missing"
     lost = 0 if label_map is None else values["num_labelled"] - int(np.count_nonzero(label_map))

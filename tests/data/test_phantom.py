@@ -23,9 +23,9 @@ from brats_seg.data.phantom import Phantom, case_name, kind_of, make_phantom, wr
 from brats_seg.data.phantom_shapes import _spline_weights, smooth_noise, smoothed
 from brats_seg.data.phantom_tumor import Growth, Kind, plan_lesions
 from brats_seg.editions import EDITIONS
+from brats_seg.errors import UsageError
 
 VOLUMES = [name for name, edition in EDITIONS.items() if not edition.is_two_dimensional]
-from brats_seg.errors import UsageError
 
 SMALL = (40, 56, 56)
 DEMO = (78, 120, 120)
