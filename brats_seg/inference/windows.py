@@ -17,7 +17,7 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch import Tensor
 
-__all__ = ["plan_windows", "predict_probabilities"]
+__all__ = ["num_passes", "plan_windows", "predict_probabilities"]
 
 Shape = tuple[int, int, int]
 Place = tuple[slice, slice, slice]
@@ -33,6 +33,12 @@ def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float) ->
     """
     axes = [_starts(size, edge, overlap) for size, edge in zip(shape, window, strict=True)]
     return [(k, j, i) for k, j, i in itertools.product(*axes)]
+
+
+def num_passes(shape: Sequence[int], window: Sequence[int], overlap: float, tta: str | Sequence[str]) -> int:
+    """Return how many windows, mirrorings counted, a volume of `shape` (K, J, I) takes if all of it is brain."""
+    padded = [max(size, edge) for size, edge in zip(shape, window, strict=True)]
+    return len(plan_windows(padded, window, overlap)) * len(_flips(tta))
 
 
 def _starts(size: int, edge: int, overlap: float) -> list[int]:
