@@ -24,6 +24,7 @@ from brats_seg.data.cases import Case
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
+from brats_seg.inference.mask_pictures import require_pictures, write_masks
 from brats_seg.inference.outputs import PredictionFolder, Wanted
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _MissingOption = Annotated[
 ]
 _ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
+]
+_MasksOption = Annotated[
+    bool, typer.Option("--save-masks", help="2D sets: also write a PNG a slice, 0 and 255, OUT/masks/.")
 ]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
@@ -72,6 +76,7 @@ def predict(
         bool,
         typer.Option("--save-probabilities", help="Also write the probability of each region, OUT/probabilities/."),
     ] = False,
+    save_masks: _MasksOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -107,13 +112,16 @@ def predict(
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
     _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
     made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
+    if save_masks:
+        require_pictures(found)
+        made_by["has_masks"] = True
     record = provenance(device=str(ensemble), models=[str(member.run.resolve()) for member in members])
     with PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None) as folder:
         folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
         todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
         if not quiet:
             _say_plan(_in_words(members, ensemble), todo, len(wanted))
-        failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
+        failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet), save_masks)
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
@@ -167,7 +175,12 @@ def _check_editions(ensemble: Ensemble, names: Iterable[str]) -> None:
 
 
 def _predict_all(
-    ensemble: Ensemble, todo: Sequence[_Task], folder: PredictionFolder, save_probabilities: bool, silent: bool
+    ensemble: Ensemble,
+    todo: Sequence[_Task],
+    folder: PredictionFolder,
+    save_probabilities: bool,
+    silent: bool,
+    save_masks: bool = False,
 ) -> list[str]:
     """Predict and write every case, reading and writing beside the network; return a line for each that failed.
 
@@ -188,6 +201,8 @@ def _predict_all(
     def write(task: _Task, case: PreparedCase, probabilities: Tensor) -> None:
         wanted = task[1]
         made = as_prediction(ensemble, case, probabilities, wanted.edition, with_probabilities=save_probabilities)
+        if save_masks:
+            write_masks(folder.folder, task[0], made.label_map)
         folder.write(wanted, made.label_map, case.header_bytes, made.probabilities)
 
     failures: list[str] = []
