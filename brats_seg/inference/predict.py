@@ -19,7 +19,7 @@ from brats_seg.files import hash_of_file
 from brats_seg.inference.postprocessing import check_postprocessing, region_masks
 from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute
+from brats_seg.networks.compute import Compute, placed
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
@@ -174,7 +174,7 @@ def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
     )
     load_weights(path, network)
     if compute.is_channels_last:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = placed(network, compute.device, torch.channels_last_3d)
     for name in description.editions:
         get_edition(name)
     return Predictor(network, description, config.inference, compute, hash_of_file(path))
