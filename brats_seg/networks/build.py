@@ -21,9 +21,19 @@ from brats_seg.errors import ConfigError, did_you_mean
 from brats_seg.networks.slices import SliceWise, slice_axis
 from brats_seg.networks.stem import SpaceToDepth
 
-__all__ = ["NETWORKS", "NetworkRow", "build_network", "check_patch", "count_weights", "nearest_patch", "stride_of"]
+__all__ = [
+    "NETWORKS",
+    "NetworkRow",
+    "build_network",
+    "check_patch",
+    "check_window",
+    "count_weights",
+    "nearest_patch",
+    "stride_of",
+]
 
 
+Shape = tuple[int, int, int]
 Stride = tuple[int, ...]
 """A number for each axis of the network, three or two."""
 
@@ -297,13 +307,13 @@ def stride_of(network: NetworkConfig) -> Stride:
         raise ConfigError(f"network.arguments: no strides can be told from {network.arguments} ({error})") from error
 
 
-def nearest_patch(network: NetworkConfig, patch: tuple[int, int, int]) -> tuple[int, int, int]:
+def nearest_patch(network: NetworkConfig, patch: Shape) -> Shape:
     """Return the patch nearest to `patch` that the network accepts."""
     k, j, i = (max(round(p / s), 1) * s for p, s in zip(patch, _stride_of_patch(network, patch), strict=True))
     return k, j, i
 
 
-def check_patch(network: NetworkConfig, patch: tuple[int, int, int], key: str = "train.patch") -> None:
+def check_patch(network: NetworkConfig, patch: Shape, key: str = "train.patch") -> None:
     """Refuse a patch or window that the network cannot take.
 
     Raises:
@@ -326,6 +336,26 @@ def check_patch(network: NetworkConfig, patch: tuple[int, int, int], key: str = 
     if math.prod(p // s for p, s in zip(patch, stride, strict=True)) < 2:
         larger = [2 * s if p > 1 else 1 for s, p in zip(stride, patch, strict=True)]
         raise ConfigError(f"{key}={list(patch)}: one voxel is left at the network's bottom; use at least {larger}")
+
+
+def check_window(network: NetworkConfig, window: Shape, patch: Shape, tta: str | Sequence[str]) -> None:
+    """Refuse a window of inference, or mirrorings, that a network trained on patches of `patch` cannot take.
+
+    Raises:
+        ConfigError: as `check_patch`; or the window is a slice along another axis than the patch, or slices are to be
+            mirrored along their slice axis.
+    """
+    check_patch(network, window, "inference.window")
+    axis = slice_axis(patch)
+    if slice_axis(window) != axis:
+        raise ConfigError(
+            f"inference.window={list(window)}: the network was trained on slices of {list(patch)}; "
+            "expected the edge of 1 along the same axis"
+        )
+    if axis is not None and not isinstance(tta, str) and "KJI"[axis] in tta:
+        raise ConfigError(
+            f"inference.tta={list(tta)}: slices of {list(patch)} cannot be mirrored along {'KJI'[axis]}; use the others"
+        )
 
 
 def _stride_of_patch(network: NetworkConfig, patch: Sequence[int]) -> Stride:

@@ -307,8 +307,11 @@ class Trainer:
         own, average = (list(tensors_of(net).values()) for net in (self.network, self.average))
         if decay == 0:
             torch._foreach_copy_(average, own)
-        else:
-            torch._foreach_lerp_(average, own, share)
+            return
+        for target, source in zip(average, own, strict=True):
+            if not target.is_floating_point():  # batch norm counts its steps
+                target.copy_(source)
+        torch._foreach_lerp_(*([t for t in tensors if t.is_floating_point()] for tensors in (average, own)), share)
 
     def _look_at_losses(self) -> float:
         """Return the mean loss since the last row, over all processes.
