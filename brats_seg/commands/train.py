@@ -340,8 +340,11 @@ def _rehearse(config: RunConfig, session: Session) -> None:
 
 def _rehearsed(measured: Rehearsal, config: RunConfig, epoch_patches: int) -> list[str]:
     """Return what a rehearsal found, in words."""
+    from brats_seg.networks.slices import slice_axis  # noqa: PLC0415
+
     seconds, train = measured.seconds, config.train
     epoch_steps = -(-epoch_patches // train.batch)
+    unit = "case" if slice_axis(train.patch) is None else "slice"
     total_minutes = seconds * train.steps / 60
     total = f"{total_minutes / 60:.1f} h" if total_minutes >= 90 else f"{total_minutes:.1f} min"
     return [
@@ -349,7 +352,7 @@ def _rehearsed(measured: Rehearsal, config: RunConfig, epoch_patches: int) -> li
         f"{measured.augmentation_seconds / seconds:.0%} of it augmentation; "
         f"{measured.read_bytes / seconds / 1e6:.3g} MB a second from the store",
         f"memory: {measured.peak_bytes / 1e9:.2f} GB at most",
-        f"an epoch (every {'slice' if 1 in train.patch else 'case'} once, {epoch_steps} steps): {epoch_steps * seconds / 60:.1f} min; "
+        f"an epoch (every {unit} once, {epoch_steps} steps): {epoch_steps * seconds / 60:.1f} min; "
         f"all {train.steps} steps: {total}, without validations",
     ]
 

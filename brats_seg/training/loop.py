@@ -308,10 +308,11 @@ class Trainer:
         if decay == 0:
             torch._foreach_copy_(average, own)
             return
+        reals = [[tensor for tensor in tensors if tensor.is_floating_point()] for tensors in (own, average)]
+        torch._foreach_lerp_(reals[1], reals[0], share)
         for target, source in zip(average, own, strict=True):
             if not target.is_floating_point():  # batch norm counts its steps
                 target.copy_(source)
-        torch._foreach_lerp_(*([t for t in tensors if t.is_floating_point()] for tensors in (average, own)), share)
 
     def _look_at_losses(self) -> float:
         """Return the mean loss since the last row, over all processes.
