@@ -1,7 +1,9 @@
 """Editions: the only place that knows label values, regions, modality names, file naming, colours and grids.
 
-An edition is one year and task of BraTS (or MSD Task01). Everything else in the package asks an `Edition` object.
-Sources: the challenge pages and data descriptions of BraTS 2017-2025 and of the Medical Segmentation Decathlon.
+An edition is one year and task of BraTS, MSD Task01, or a 2D set of slices or images. Everything else in the package
+asks an `Edition` object.
+Sources: the challenge pages and data descriptions of BraTS 2017-2025 and of the Medical Segmentation Decathlon; the
+description of "LGG MRI Segmentation" (Kaggle, kaggle_3m).
 """
 
 from __future__ import annotations
@@ -34,8 +36,12 @@ MODALITY_ALIASES: Mapping[str, frozenset[str]] = {
     "t1c": frozenset({"t1c", "t1ce", "t1gd", "ct1", "gad"}),
     "t2": frozenset({"t2", "t2w"}),
     "flair": frozenset({"flair", "fla", "t2f", "fl"}),
+    "grey": frozenset({"grey", "gray"}),
 }
-"""Lower-case last tokens of a file stem, by modality. Always the whole token: `t1` is a prefix of `t1ce`."""
+"""Lower-case last tokens of a file stem, by modality. Always the whole token: `t1` is a prefix of `t1ce`.
+
+The order is that of channels, everywhere. `grey` is an image of which nothing more is known.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class Edition:
     """Expected grid as (K, J, I); None = any."""
     is_four_dimensional: bool = False
     """True where one file holds all modalities; `tokens` is then in the file's channel order."""
+    is_two_dimensional: bool = False
+    """True where a file holds one slice or image (PNG, TIFF ...); `tokens` is then in the file's channel order."""
+    filler: str | None = None
+    """Modality of which a copy stands where another one is missing."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -198,6 +208,24 @@ def _from_2023(
     )
 
 
+_WT = Label(1, "WT", "WT (whole tumor: what the masks show)", _RED)
+
+
+def _two_dimensional(name: str, title: str, case_pattern: str, channels: str, filler: str | None = None) -> Edition:
+    return Edition(
+        name=name,
+        title=title,
+        case_pattern=case_pattern,
+        tokens={modality: modality for modality in channels.split()},
+        labels=(_WT,),
+        regions={"WT": frozenset({1})},
+        paint=(("WT", 1),),
+        shape=None,
+        is_two_dimensional=True,
+        filler=filler,
+    )
+
+
 _ALL = (
     _until_2021(2017, "BraTS 2017", r"(Brats17_\w+_\d+)"),
     _until_2021(2018, "BraTS 2018", r"(Brats18_\w+_\d+)"),
@@ -259,6 +287,14 @@ _ALL = (
         paint=(("WT", 1), ("TC", 2), ("ET", 3)),
         is_four_dimensional=True,
     ),
+    _two_dimensional(
+        "lgg-mri",
+        "LGG MRI Segmentation (Kaggle): a patient's slices, T1 before contrast, FLAIR, T1 after contrast",
+        r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}(?:_\d+)?",  # with a number behind it is one slice, no case
+        "t1 flair t1c",
+        filler="flair",
+    ),
+    _two_dimensional("images", "grey images with masks", r"(?!)()", "grey"),  # any name, so that none tells it
 )
 
 EDITIONS: Mapping[str, Edition] = {edition.name: edition for edition in _ALL}
@@ -278,7 +314,8 @@ def get_edition(name: str) -> Edition:
 
 def edition_of_files(modalities: Sequence[str]) -> str:
     """Return the edition of images whose names tell none, by the modalities of the model that they are for."""
-    return "brats2024-men-rt" if tuple(modalities) == ("t1c",) else "brats2021"
+    fitting = [name for name, edition in EDITIONS.items() if edition.modalities == tuple(modalities)]
+    return "brats2021" if "brats2021" in fitting or not fitting else fitting[0]
 
 
 def modality_of_token(token: str) -> str | None:
@@ -293,9 +330,12 @@ def editions_of_case_name(name: str) -> list[Edition]:
 
 
 def site_of_case_name(name: str) -> str | None:
-    """Return the site in a case name of 2017-2019 (`Brats18_TCIA01_378_1` -> `TCIA01`); None where names hide it."""
-    match = re.fullmatch(r"BraTS1[789]_([A-Z0-9]+)_\w+", name, re.IGNORECASE)
-    return match.group(1).upper() if match else None
+    """Return the site in a case name of 2017-2019 (`Brats18_TCIA01_378_1` -> `TCIA01`) or of TCGA (`TCGA_CS_...`).
+
+    None where names hide it.
+    """
+    match = re.fullmatch(r"(?:BraTS1[789]_([A-Z0-9]+)|TCGA_([A-Z0-9]{2}))_\w+", name, re.IGNORECASE)
+    return (match.group(1) or match.group(2)).upper() if match else None
 
 
 def can_share_store(first: Edition, second: Edition) -> bool:

@@ -173,6 +173,8 @@ def test_official_tokens_are_among_the_aliases(edition: Edition) -> None:
         ("BraTS-SSA-00004-000", ["brats2023-ssa"], "BraTS-SSA-00004"),
         ("BraTS-MEN-RT-0000-1", ["brats2024-men-rt"], "BraTS-MEN-RT-0000"),
         ("BRATS_001", ["msd-task01"], "BRATS_001"),
+        ("TCGA_CS_4941_19960909", ["lgg-mri"], "TCGA_CS_4941"),
+        ("TCGA_DU_A5TR_19970726_12", ["lgg-mri"], "TCGA_DU_A5TR"),
         ("patient7", [], None),
     ],
 )
@@ -189,12 +191,13 @@ def test_case_names_tell_edition_and_patient(case: str, names: list[str], patien
         ("BraTS19_TCIA01_131_1", "TCIA01"),
         ("BraTS19_2013_12_1", "2013"),
         ("BraTS19_TMC_06290_1", "TMC"),
+        ("TCGA_CS_4941_19960909", "CS"),
         ("BraTS20_Training_001", None),
         ("BraTS2021_00000", None),
         ("BraTS-GLI-00000-000", None),
     ],
 )
-def test_site_is_in_the_names_of_2017_to_2019_only(case: str, site: str | None) -> None:
+def test_site_is_in_the_names_of_2017_to_2019_and_of_tcga_only(case: str, site: str | None) -> None:
     assert site_of_case_name(case) == site
 
 
@@ -210,10 +213,23 @@ def test_editions_share_a_store_only_with_equal_modalities_and_regions() -> None
 
 
 @pytest.mark.parametrize(
-    ("modalities", "edition"), [(("t1c",), "brats2024-men-rt"), (("t1", "t1c", "t2", "flair"), "brats2021")]
+    ("modalities", "edition"),
+    [
+        (("t1c",), "brats2024-men-rt"),
+        (("t1", "t1c", "t2", "flair"), "brats2021"),
+        (("t1", "t1c", "flair"), "lgg-mri"),
+        (("grey",), "images"),
+    ],
 )
 def test_files_without_telling_names_are_of_the_edition_that_the_model_takes(
     modalities: tuple[str, ...], edition: str
 ) -> None:
     assert edition_of_files(modalities) == edition
     assert get_edition(edition).modalities == modalities
+
+
+def test_channels_of_the_lgg_set_are_t1_flair_t1c_in_its_files_and_in_the_usual_order_with_us() -> None:
+    edition = get_edition("lgg-mri")
+    assert list(edition.tokens) == ["t1", "flair", "t1c"]
+    assert edition.modalities == ("t1", "t1c", "flair")
+    assert edition.region_names == ("WT",)

@@ -66,6 +66,17 @@ def evaluate(
         typer.Option("--probabilities", metavar="DIR", help="Folder of <case>_<region>.nii.gz: adds calibration."),
     ] = None,
     missing: Annotated[Missing, typer.Option("--missing", help="A case without a prediction.")] = Missing.ERROR,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Also score each slice of volumes, in slices.csv (2D sets: always).")
+    ] = False,
+    presence: Annotated[
+        str | None,
+        typer.Option(
+            "--presence-voxels",
+            metavar="N|auto|DIR",
+            help="Voxels from which a slice or case has tumour: a number, the best here, that of another evaluation.",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -73,8 +84,9 @@ def evaluate(
 
     Writes cases.csv (a row per case and region), summary.json (mean, median, interval ... per region and metric),
     supplement.csv (accuracy, volume difference, further surface Dice), run.json, lesions.csv where the protocol counts
-    lesions, portal.csv in the challenge portal's form and, of saved probabilities, calibration.csv and
-    precision_recall.csv; prints a table. Regions are scored first, then the labels that are no region (NCR, ED).
+    lesions, portal.csv in the challenge portal's form, of saved probabilities calibration.csv and precision_recall.csv,
+    of 2D sets slices.csv and presence.csv (tumour or none); prints a table. Regions are scored first, then the labels
+    that are no region (NCR, ED).
     Nothing is written if any pair cannot be compared; all reasons are listed at once.
 
     \b
@@ -103,6 +115,8 @@ def evaluate(
         probabilities=probabilities,
         jobs=jobs,
         missing=missing.value,
+        with_slices=slices,
+        presence=presence,
         overwrite=overwrite,
         is_silent=is_silent(quiet),
     )
@@ -143,6 +157,7 @@ def format_report(result: Evaluation) -> str:
         _score_table(summary),
         *_remarks(summary),
         *_calibration_lines(summary),
+        *_presence_lines(summary),
         "",
         f"Worst cases by mean {_OVERLAP_TITLES[summary['main_metrics'][0]]} of {', '.join(result.regions)}:",
         _worst_table(summary, result.regions),
@@ -178,6 +193,26 @@ def _calibration_lines(summary: dict[str, Any]) -> list[str]:
     rows = [[region, of["ece"], of["brier"], of["average_precision"]] for region, of in regions.items()]
     table = format_table(["probabilities", "ECE", "Brier", "average precision"], rows)
     return ["", table, *_paragraphs([f"({summary['calibration']['rules']})"])]
+
+
+def _presence_lines(summary: dict[str, Any]) -> list[str]:
+    """Return a table of presence or absence, by case and by slice, and where its thresholds come from."""
+    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
+
+    if "presence" not in summary:
+        return []
+    names = ("sensitivity", "specificity", "auc")
+    rows = []
+    for level, of in summary["presence"]["levels"].items():
+        row: list[Any] = [level, of["num"], of["num_present"], of["threshold_voxels"]]
+        for name in names:
+            one = of[name]
+            is_known = not math.isnan(one["value"])
+            row += [one["value"], f"{one['ci95_low']:.3f}-{one['ci95_high']:.3f}" if is_known else ""]
+        rows.append(row)
+    header = ["tumour by", "num", "present", "voxels", "sens.", "95 %", "spec.", "95 %", "AUC", "95 %"]
+    table = format_table(header, rows, digits=(*[0] * 4, 3, 0, 3, 0, 3, 0))
+    return ["", table, *_paragraphs([f"(threshold: {summary['presence']['threshold_from']})"])]
 
 
 def _metrics_of(summary: dict[str, Any]) -> set[str]:

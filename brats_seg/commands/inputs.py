@@ -107,11 +107,11 @@ def _part_of(shard: str) -> tuple[int, int]:
 
 def _in_folder(data: Path, edition: str | None, wanted: str | None, allow_missing: bool) -> list[Case]:
     try:
-        download = find_cases(data, allow_missing=allow_missing)
+        download = find_cases(data, allow_missing=allow_missing, needs_masks=False)
     except DataError:
         if edition is None:
             raise
         # names that tell nothing: the labels asked for are the input's
-        download = find_cases(data, edition=edition, allow_missing=allow_missing)
+        download = find_cases(data, edition=edition, allow_missing=allow_missing, needs_masks=False)
     names = set(select_cases([case.name for case in download.cases], wanted))
     return [case for case in download.cases if case.name in names]

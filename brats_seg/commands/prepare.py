@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def prepare(
     usable, problems = _find(data, edition, cases)
     outcomes = _fill(usable, store, jobs, overwrite, is_silent(quiet))
     if not quiet:
-        for note in (note for outcome in outcomes for note in outcome.notes):
+        for note in _notes_in_words(outcomes):
             print(f"note: {note}")
         print(_summary(store, outcomes, {case.name: case.label is not None for case in usable}))
     failures = [*problems, *(outcome.error for outcome in outcomes if outcome.error is not None)]
@@ -89,6 +90,16 @@ def _fill(cases: Sequence[Case], store: Path, jobs: int, overwrite: bool, silent
 
     with tqdm(total=len(cases), desc="prepare", unit="case", disable=silent) as bar:
         return fill_store(cases, store, jobs=jobs, overwrite=overwrite, progress=bar.update)
+
+
+def _notes_in_words(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each kind of note, the first of its kind in full: sets have thousands of images."""
+    kinds: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            kind = re.sub(r"[\d,]+", "", note.removeprefix(f"case {outcome.case}: "))
+            kinds.setdefault(kind, []).append(note)
+    return [f"{same[0]} (and {len(same) - 1} cases more)" if len(same) > 1 else same[0] for same in kinds.values()]
 
 
 def _summary(store: Path, outcomes: Sequence[Outcome], has_label: dict[str, bool]) -> str:

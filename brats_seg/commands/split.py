@@ -19,7 +19,7 @@ from brats_seg.commands.options import (
     is_silent,
 )
 from brats_seg.data.cases import Case, find_cases
-from brats_seg.data.nifti import read_label_map
+from brats_seg.data.reading import read_label_map
 from brats_seg.data.splits import Folds, Member, load_split, save_split, split_cases
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import get_edition

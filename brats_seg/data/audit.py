@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case, Download, is_segmentation_name
 from brats_seg.data.header import sizes_in_words
-from brats_seg.data.nifti import Header, read_label_map, read_volume, same_geometry
+from brats_seg.data.reading import (
+    Header,
+    count_colored,
+    count_lossy,
+    read_label_map,
+    read_volume,
+    same_geometry,
+    slice_numbers,
+)
+from brats_seg.data.slices import slices_in_words
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError
@@ -79,6 +88,10 @@ class CaseAudit:
 
     findings: list[Finding] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
+    num_lossy: int = 0
+    """Masks that are JPEGs."""
+    num_between: int = 0
+    """Values of those that are neither 0 nor 255."""
 
 
 def audit_download(download: Download, *, jobs: int = 1, progress: Callable[[], object] | None = None) -> Audit:
@@ -98,6 +111,7 @@ def audit_download(download: Download, *, jobs: int = 1, progress: Callable[[], 
         *(finding for audit in audits for finding in audit.findings),
         *_discovery_findings(download),
         *_missing_label_maps(download),
+        *_lossy_masks(audits),
         *_duplicates([case.name for case in download.cases], [audit.hashes for audit in audits]),
     ]
     return Audit(
@@ -124,6 +138,7 @@ class _CaseReader:
         self.case = case
         self.root = root
         self.edition: Edition = get_edition(case.edition)
+        self.has_own_names = not (self.edition.is_four_dimensional or self.edition.is_two_dimensional)
         self.audit = CaseAudit()
         self.headers: dict[Path, Header] = {}
         self.brain: NDArray[np.bool_] | None = None
@@ -139,6 +154,8 @@ class _CaseReader:
         self._check_geometry()
         self._check_grid()
         self._check_copies()
+        if self.edition.is_two_dimensional:
+            self._check_pictures()
         for path, header in self.headers.items():
             self._note_header(path, header)
         return self.audit
@@ -202,7 +219,7 @@ class _CaseReader:
             if num_outside:
                 message = f"{num_outside:,} of {num_tumour:,} tumour voxels lie where every modality is 0"
                 self._say("warning", path, "tumour outside brain", message)
-        if not self.edition.is_four_dimensional and not is_segmentation_name(path):
+        if self.has_own_names and not is_segmentation_name(path):
             message = "taken as the label map: the one file here whose name ends in no modality"
             self._say("note", path, "naming", message)
 
@@ -235,8 +252,26 @@ class _CaseReader:
 
     def _check_copies(self) -> None:
         for names in _names_by_hash(self.audit.hashes):
-            if len(names) > 1:
+            if len(names) > 1 and self.edition.filler in names:
+                others = " and ".join(name for name in names if name != self.edition.filler)
+                message = f"{others}: a copy of {self.edition.filler}, which stands for what is missing"
+                self._say("note", None, "filled", message)
+            elif len(names) > 1:
                 self._say("warning", None, "duplicate", f"{' and '.join(names)} have the same voxels")
+
+    def _check_pictures(self) -> None:
+        """Tell of colours made grey, lossy masks, and slices that are missing between others."""
+        try:
+            if count_colored(self.case.images):
+                self._say("note", None, "colours", "the image has three channels, made grey (ITU-R 601)")
+            if self.case.label is not None:
+                self.audit.num_lossy, self.audit.num_between = count_lossy(self.case.label)
+        except DataError:  # told by whoever reads the file
+            return
+        numbers = next((slice_numbers(image.path) for image in self.case.images.values()), None)
+        if numbers and (missing := set(range(numbers[0], numbers[-1])) - set(numbers)):
+            message = f"{slices_in_words(missing)} not there: fine in 2D, no patch may reach over the gap in 3D"
+            self._say("note", None, "gap", message)
 
     def _note_header(self, path: Path, header: Header) -> None:
         what = _LABEL_MAP if path == self.case.label else "image"
@@ -251,7 +286,7 @@ class _CaseReader:
             self._say("note", path, "header", message)
         if path == self.case.label and header.dtype != np.uint8:
             self._say("note", path, "dtype", f"label maps of type {header.dtype.name}")
-        if path != self.case.label and header.dtype.name != "int16":
+        if path != self.case.label and header.dtype.name != ("uint8" if self.edition.is_two_dimensional else "int16"):
             self._say("note", path, "dtype", f"images of type {header.dtype.name}")
 
 
@@ -309,11 +344,12 @@ def _discovery_findings(download: Download) -> Iterator[Finding]:
 
 def _missing_label_maps(download: Download) -> Iterator[Finding]:
     """A case without label map is an error among cases that have one (training), a note elsewhere (validation sets)."""
+    told = {problem.case for problem in download.found_problems if problem.check == "missing mask"}
     neighbours: dict[Path, list[Case]] = {}
     for case in download.cases:
         neighbours.setdefault(case.folder.parent, []).append(case)
     for cases in neighbours.values():
-        lacking = [case for case in cases if case.label is None]
+        lacking = [case for case in cases if case.label is None and case.name not in told]
         num_labelled = len(cases) - len(lacking)
         for case in lacking:
             if num_labelled > len(lacking):
@@ -321,6 +357,18 @@ def _missing_label_maps(download: Download) -> Iterator[Finding]:
                 yield Finding("error", case.name, "", "missing", message)
             else:
                 yield Finding("note", case.name, "", "no label map", "no label map: can be predicted, not trained on")
+
+
+def _lossy_masks(audits: Iterable[CaseAudit]) -> Iterator[Finding]:
+    """Yield one warning for all masks that are JPEGs: a set has thousands."""
+    lossy = [audit for audit in audits if audit.num_lossy]
+    if lossy:
+        num, values = sum(one.num_lossy for one in lossy), sum(one.num_between for one in lossy)
+        message = (
+            f"{num:,} masks are JPEGs, whose compression blurs edges: {values:,} values are neither 0 nor 255 (those "
+            "from 128 on are taken as 1); get them as PNG or TIFF"
+        )
+        yield Finding("warning", "", "", "lossy masks", message)
 
 
 def _duplicates(names: Sequence[str], hashes: Sequence[Mapping[str, str]]) -> Iterator[Finding]:

@@ -1,15 +1,13 @@
 """Discovery of cases: which files on disk are the modalities and the label map of which case, of which edition.
 
-In comes a folder in any layout that BraTS (or MSD Task01) has been given out in, or explicit files; out come `Case`
-records of paths. Headers and label maps are read only where names cannot tell the edition. Nothing is ever written.
+In comes a folder in any layout that BraTS (or MSD Task01) has been given out in, a 2D set, or explicit files; out come
+`Case` records of paths. Headers and label maps are read only where names cannot tell the edition. Nothing is written.
 """
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,9 @@ from brats_seg.data.layout import (
     split_stem,
     stem_of,
 )
-from brats_seg.data.nifti import read_header, read_label_map
+from brats_seg.data.reading import read_header, read_label_map
+from brats_seg.data.slices import list_slices
+from brats_seg.data.tables import NameMapping, read_name_mappings
 from brats_seg.editions import (
     EDITIONS,
     MODALITY_ALIASES,
@@ -48,9 +48,6 @@ __all__ = [
     "stem_of",
 ]
 
-_Mapping = Mapping[str, tuple[str, str | None]]
-"""Lower-case case name -> its patient and site, as `name_mapping.csv` tells them."""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -64,6 +61,8 @@ class Case:
     images: Mapping[str, ImageFile]
     """Modality -> file, in the edition's channel order; a case with problems may lack some."""
     label: Path | None
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What the set's table tells of the patient, by column (`data.csv` of LGG MRI Segmentation)."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -78,7 +77,7 @@ class Problem:
     case: str
     message: str
     check: str = "missing"
-    """`missing`, or `ambiguous`: there is more than one."""
+    """`missing`, `missing mask`, or `ambiguous`: there is more than one."""
     files: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
@@ -102,14 +101,22 @@ class Download:
         return tuple(str(problem) for problem in self.found_problems)
 
 
-def find_cases(root: Path, *, edition: str | None = None, strict: bool = True, allow_missing: bool = False) -> Download:
-    """Return the cases in a folder: a folder of cases at any depth, one case's folder, or MSD's Task01.
+def find_cases(
+    root: Path,
+    *,
+    edition: str | None = None,
+    strict: bool = True,
+    allow_missing: bool = False,
+    needs_masks: bool = True,
+) -> Download:
+    """Return the cases in a folder: cases at any depth, one case's folder, MSD's Task01, or a 2D set (see `slices`).
 
     Args:
         root: the folder; only read.
         edition: name of the edition of all cases, over what names and labels tell; names may then be anything.
         strict: raise when a case has a problem; else such cases are returned with the files that they have.
         allow_missing: a case may lack modalities, as long as it has one; that is no problem then.
+        needs_masks: in a 2D set that has masks, an image without one is a problem, and a mask without image.
 
     Raises:
         DataError: no folder, no cases, an edition that cannot be told, editions that do not go together, and
@@ -117,11 +124,11 @@ def find_cases(root: Path, *, edition: str | None = None, strict: bool = True, a
         UsageError: there is no such edition.
     """
     wanted = None if edition is None else get_edition(edition)
-    listing = list_folder(_require_folder(root))
-    found, passed_over = _drop_imageless_copies(listing)
+    listing = _listing(_require_folder(root), wanted, needs_masks)
+    found, passed_over = listing.found, listing.passed_over
     if not found:
         raise DataError(_nothing_found(root))
-    cases, problems, unused = _cases_from(found, wanted, _read_mappings(listing.mappings))
+    cases, problems, unused = _cases_from(found, wanted, read_name_mappings(listing.mappings))
     problems = sorted(_duplicate_names(cases) + problems, key=lambda problem: problem.case)
     if allow_missing:
         problems = _without_missing(problems, cases)
@@ -192,12 +199,22 @@ def _require_folder(root: Path) -> Path:
     return root
 
 
-def _drop_imageless_copies(listing: Listing) -> tuple[list[Found], list[Path]]:
+def _listing(root: Path, wanted: Edition | None, needs_masks: bool) -> Listing:
+    """Return what a folder holds; pictures are looked at where there is no NIfTI case, or a 2D set is asked for."""
+    if wanted is None or not wanted.is_two_dimensional:
+        listing = list_folder(root)
+        _drop_imageless_copies(listing)
+        if listing.found or wanted is not None:
+            return listing
+    return list_slices(root, wanted, needs_masks=needs_masks)
+
+
+def _drop_imageless_copies(listing: Listing) -> None:
     """Pass over folders that are named as a case which lies elsewhere with its images (predictions, masks)."""
     complete = {found.name for found in listing.found if found.images}
     copies = [found.folder for found in listing.found if not found.images and found.name in complete]
-    left = [found for found in listing.found if found.images or found.name not in complete]
-    return left, listing.passed_over + copies
+    listing.found = [found for found in listing.found if found.images or found.name not in complete]
+    listing.passed_over += copies
 
 
 def _nothing_found(root: Path) -> str:
@@ -214,9 +231,10 @@ def _nothing_found(root: Path) -> str:
 
 
 def _cases_from(
-    found: Sequence[Found], wanted: Edition | None, mapping: _Mapping
+    found: Sequence[Found], wanted: Edition | None, mapping: NameMapping
 ) -> tuple[list[Case], list[Problem], list[Path]]:
-    editions = [wanted] * len(found) if wanted else _tell_editions(found)
+    told = [get_edition(one.edition) for one in found if one.edition]
+    editions = [wanted] * len(found) if wanted else told or _tell_editions(found)
     cases: list[Case] = []
     problems: list[Problem] = []
     unused: list[Path] = []
@@ -229,7 +247,7 @@ def _cases_from(
     return cases, problems, unused
 
 
-def _case_from(found: Found, edition: Edition, mapping: _Mapping) -> tuple[Case, list[Problem], list[Path]]:
+def _case_from(found: Found, edition: Edition, mapping: NameMapping) -> tuple[Case, list[Problem], list[Path]]:
     images = {m: found.images[m][0] for m in edition.modalities if m in found.images}
     foreign = [file.path for m, files in found.images.items() if m not in edition.modalities for file in files]
     patients = (e.patient_of(found.name) for e in (edition, *editions_of_case_name(found.name)))
@@ -242,14 +260,16 @@ def _case_from(found: Found, edition: Edition, mapping: _Mapping) -> tuple[Case,
         folder=found.folder,
         images=images,
         label=found.labels[0] if found.labels else None,
+        details=found.details,
     )
     return case, list(_problems_of(found, edition)), found.others + foreign
 
 
 def _problems_of(found: Found, edition: Edition) -> Iterator[Problem]:
+    yield from (Problem(found.name, one.message, one.check, one.files) for one in found.complaints)
     there = [modality for modality in MODALITY_ALIASES if modality in found.images]
     missing = [modality for modality in edition.modalities if modality not in there]
-    if missing:
+    if missing and not found.complaints:
         seen = ", ".join([*there, *["a label map"] * bool(found.labels)]) or "no NIfTI file"
         yield Problem(found.name, f"no {', '.join(missing)} (found: {seen})")
     several = {m.upper(): [file.path for file in found.images.get(m, [])] for m in edition.modalities}
@@ -352,23 +372,3 @@ def _as_other_sets(key: _Set, cases: Sequence[Found], told: Mapping[_Set, Editio
         f"{key[0]}: cases such as {cases[0].name} may be {key[1]}, whose labels mean different things; "
         "name the edition with --edition"
     )
-
-
-# ---- whose patient, which site ----
-
-
-def _read_mappings(tables: Iterable[Path]) -> _Mapping:
-    """Read all `name_mapping*.csv`; a row is one patient through the years, named by the newest of its names."""
-    known: dict[str, tuple[str, str | None]] = {}
-    for table in tables:
-        try:
-            with table.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, ValueError, csv.Error) as error:
-            raise DataError(f"{table}: cannot be read ({error})") from error
-        for row in rows:
-            columns = sorted(c for c in row if c and re.fullmatch(r"BraTS_\d{4}_subject_ID", c.strip(), re.IGNORECASE))
-            names = [name for c in columns if (name := (row[c] or "").strip()) and name.upper() not in ("NA", "N/A")]
-            site = next((site for name in reversed(names) if (site := site_of_case_name(name))), None)
-            known |= {name.lower(): (names[-1], site) for name in names}
-    return known

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from brats_seg.editions import EDITIONS, editions_of_case_name, modality_of_toke
 from brats_seg.errors import DataError
 
 __all__ = [
+    "Complaint",
     "Found",
     "ImageFile",
     "Listing",
@@ -41,6 +42,15 @@ class ImageFile:
     channel: int | None = None
 
 
+@dataclass(frozen=True)
+class Complaint:
+    """What a layout finds wrong with a case's files."""
+
+    check: str
+    message: str
+    files: tuple[Path, ...] = ()
+
+
 @dataclass
 class Found:
     """A case before its edition is known."""
@@ -52,6 +62,11 @@ class Found:
     labels: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     """NIfTI files beside the images that are neither modality nor label map."""
+    edition: str | None = None
+    """The edition's name, where the layout tells it."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What a table that comes with the set tells of the patient, by column."""
+    complaints: list[Complaint] = field(default_factory=list)
 
     def all_images(self) -> Iterator[ImageFile]:
         """Yield every image file of every modality."""
@@ -134,7 +149,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_case_name(name: str) -> bool:
-    return bool(editions_of_case_name(name))
+    return any(not edition.is_two_dimensional for edition in editions_of_case_name(name))
 
 
 def _cases_in(folder: Path, files: Sequence[Path]) -> list[Found]:

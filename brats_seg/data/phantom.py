@@ -110,6 +110,8 @@ def make_phantom(
         UsageError: an unknown edition, or a grid too small for a head.
     """
     edition_ = get_edition(edition)
+    if edition_.is_two_dimensional:
+        raise UsageError(f"phantom of edition {edition}: a 2D set; phantom_slices makes those")
     shape = shape or edition_.shape or _FULL_SHAPE
     if min(shape) < _SMALLEST:
         raise UsageError(f"phantom of shape {shape}: every axis must have at least {_SMALLEST} voxels")

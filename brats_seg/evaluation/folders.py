@@ -5,11 +5,14 @@ A batch is checked as a whole: whatever is wrong with any pair is collected and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, OutputError, all_findings
@@ -22,10 +25,18 @@ from brats_seg.evaluation.pairs import (
     missing_predictions,
     score_pairs,
 )
+from brats_seg.evaluation.pooled import pooled_metrics
 from brats_seg.evaluation.portal import PORTAL_FILES, write_portal_csv
+from brats_seg.evaluation.presence_files import PRESENCE_FILE, presence_of, thresholds_of, write_presence_csv
 from brats_seg.evaluation.probabilities import CALIBRATION_FILES, find_probabilities, write_calibration
 from brats_seg.evaluation.protocols import Protocol, get_protocol
-from brats_seg.evaluation.records import Row, write_cases_csv, write_lesions_csv, write_supplement_csv
+from brats_seg.evaluation.records import (
+    Row,
+    write_cases_csv,
+    write_lesions_csv,
+    write_slices_csv,
+    write_supplement_csv,
+)
 from brats_seg.evaluation.references import find_references, is_flat
 from brats_seg.evaluation.summary import summarize
 from brats_seg.files import make_output_folder, provenance, read_json, require_outside, write_json
@@ -60,6 +71,8 @@ def evaluate_folder(
     probabilities: Path | None = None,
     jobs: int = 1,
     missing: Missing = "error",
+    with_slices: bool = False,
+    presence: str | None = None,
     overwrite: bool = False,
     is_silent: bool = True,
 ) -> Evaluation:
@@ -79,6 +92,9 @@ def evaluate_folder(
         probabilities: a folder of `<case>_<region>.nii.gz`, for calibration and precision-recall curves.
         jobs: processes; the result is the same for any number.
         missing: whether a case without a prediction is an error or scored as the protocol's failure.
+        with_slices: score each slice of volumes, too, in `slices.csv`; those of 2D sets always are.
+        presence: threshold of presence or absence, see `presence_files.thresholds_of`; None = one voxel in a 2D set,
+            and no such table of volumes.
         overwrite: replace an evaluation that is there already.
         is_silent: no progress bar.
 
@@ -103,7 +119,10 @@ def evaluate_folder(
     regions = editions[0].region_names
     if probabilities is not None:
         pairs = _with_probabilities(pairs, probabilities, regions)
-    scoring = Scoring(rule.name, tuple(nsd_tolerances_mm), is_check_only=bool(findings))
+    is_two_dimensional = editions[0].is_two_dimensional
+    if presence is not None:
+        thresholds_of(presence)  # a wrong one is told before the work
+    scoring = Scoring(rule.name, tuple(nsd_tolerances_mm), is_check_only=bool(findings), with_slices=with_slices)
     with _output_folder(out):
         scores = score_pairs(pairs, scoring, jobs=jobs, is_silent=is_silent)
         if findings or scores.findings:
@@ -111,11 +130,25 @@ def evaluate_folder(
         summary = summarize(scores.rows, regions=regions, missing=gone)
         summary |= {"editions": [one.name for one in editions], "rules": _rules_in_words(rule, editions)}
         warnings = _warnings(rule, extra, scores.other_voxels)
+        if is_two_dimensional:
+            warnings.append("pictures have no voxel size: mm are pixels, ml are thousands of pixels")
         summary |= {"extra_predictions": list(extra), "warnings": warnings}
+        summary |= {"pooled": _pooled(scores.histograms)}
+        if presence is not None or is_two_dimensional:
+            summary["presence"] = presence_of(scores.rows, scores.slices, regions[-1], presence or "1")
         places = {"reference": reference, "prediction": prediction, "probabilities": probabilities}
         places |= {"images": None if is_flat(reference) else reference}
         files = _write(out, scores, summary, regions, places)
     return Evaluation(scores.rows, summary, regions, tuple(warnings), files)
+
+
+def _pooled(histograms: Mapping[str, NDArray[np.int64]]) -> dict[str, Any] | None:
+    """Return the metrics over all voxels; None where editions differ in what a label is called."""
+    editions = [get_edition(name) for name in sorted(histograms)]
+    if len({tuple((label.value, label.name) for label in one.labels) for one in editions}) != 1:
+        return None
+    total = sum(histograms.values(), start=np.zeros_like(histograms[editions[0].name]))
+    return pooled_metrics(total, editions[0])
 
 
 def _warnings(protocol: Protocol, extra: Sequence[str], other_voxels: Sequence[str]) -> list[str]:
@@ -183,9 +216,16 @@ def _write(
     out: Path, scores: PairScores, summary: dict[str, Any], regions: Sequence[str], places: dict[str, Path | None]
 ) -> tuple[Path, ...]:
     """Write everything, `cases.csv` last: its presence says that the evaluation is complete."""
-    names = ("cases.csv", "supplement.csv", "lesions.csv", "summary.json", "run.json")
-    cases, supplement, lesions, summary_file, run = (out / name for name in names)
-    for path in (cases, supplement, lesions, *(out / name for name in (*PORTAL_FILES, *CALIBRATION_FILES))):
+    names = ("cases.csv", "supplement.csv", "lesions.csv", "summary.json", "run.json", "slices.csv", PRESENCE_FILE)
+    cases, supplement, lesions, summary_file, run, slices, presence = (out / name for name in names)
+    for path in (
+        cases,
+        supplement,
+        lesions,
+        slices,
+        presence,
+        *(out / name for name in (*PORTAL_FILES, *CALIBRATION_FILES)),
+    ):
         path.unlink(missing_ok=True)  # of the evaluation that this one replaces
     folders = {name: None if place is None else str(place.resolve()) for name, place in places.items()}
     rows, protocol = scores.rows, get_protocol(summary["protocol"])
@@ -197,6 +237,11 @@ def _write(
     write_supplement_csv(supplement, rows)
     if protocol.matching:
         write_lesions_csv(lesions, rows)
+    if scores.slices:
+        write_slices_csv(slices, scores.slices)
+    if "presence" in summary:
+        write_presence_csv(presence, rows, scores.slices, summary["presence"]["region"])
     write_json(run, provenance(protocol=protocol.name, **folders, runs=_runs_behind(places["prediction"])))
     write_cases_csv(cases, rows)
-    return (cases, summary_file, *portal, supplement, *[lesions] * bool(protocol.matching), *curves, run)
+    more = [path for path in (slices, lesions, presence) if path.is_file()]
+    return (cases, summary_file, *portal, supplement, *more, *curves, run)

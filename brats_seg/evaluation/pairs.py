@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_seg.data.nifti import read_label_map, same_geometry
+from brats_seg.data.reading import read_label_map, same_geometry, slice_numbers
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError
 from brats_seg.evaluation.calibration import sum_counts
 from brats_seg.evaluation.evaluate import evaluate_case
 from brats_seg.evaluation.overlap import labels_in
+from brats_seg.evaluation.pooled import label_histogram
 from brats_seg.evaluation.probabilities import count_case
-from brats_seg.evaluation.records import Row
+from brats_seg.evaluation.records import Row, SliceRow
 from brats_seg.evaluation.references import Reference, label_maps_in, names_of
 
 __all__ = [
@@ -58,6 +59,10 @@ class PairScores:
     """(region, 2, 256) voxels by probability and reference, see `calibration`."""
     other_voxels: tuple[str, ...] = ()
     """Cases whose voxels are not 1 mm along every axis."""
+    slices: list[SliceRow] = field(default_factory=list)
+    """Records of each slice, where those are asked for or the edition is a 2D set."""
+    histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Edition -> voxels with each pair of labels, see `pooled`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Scoring:
     nsd_tolerances_mm: tuple[float, ...] = ()
     is_check_only: bool = False
     """Only look whether pairs can be compared, and score nothing."""
+    with_slices: bool = False
+    """Score each slice of volumes, too; those of 2D sets are always scored."""
 
 
 def score_pairs(pairs: Sequence[Pair], scoring: Scoring, *, jobs: int = 1, is_silent: bool = True) -> PairScores:
@@ -86,7 +93,17 @@ def score_pairs(pairs: Sequence[Pair], scoring: Scoring, *, jobs: int = 1, is_si
         [finding for one in results for finding in one.findings],
         sum_counts(levels) if levels else None,
         tuple(case for one in results for case in one.other_voxels),
+        [row for one in results for row in one.slices],
+        _summed([one.histograms for one in results]),
     )
+
+
+def _summed(parts: Sequence[Mapping[str, NDArray[np.int64]]]) -> dict[str, NDArray[np.int64]]:
+    total: dict[str, NDArray[np.int64]] = {}
+    for part in parts:
+        for edition, table in part.items():
+            total[edition] = total[edition] + table if edition in total else table
+    return total
 
 
 def _score_pair(pair: Pair, *, scoring: Scoring) -> PairScores:
@@ -112,10 +129,28 @@ def _score_pair(pair: Pair, *, scoring: Scoring) -> PairScores:
         levels, findings = count_case(case, maps[0], headers[0], edition, pair.probabilities)
     if findings or scoring.is_check_only:
         return PairScores([], findings)
-    prediction, tolerances = maps[1] if pair.prediction else None, scoring.nsd_tolerances_mm
-    spacing_mm, protocol = headers[0].spacing_mm, scoring.protocol
-    rows = evaluate_case(case, maps[0], prediction, edition, protocol, spacing_mm, nsd_tolerances_mm=tolerances)
-    return PairScores(rows, [], levels, (case,) if max(abs(edge - 1) for edge in spacing_mm) > _MM_SLACK else ())
+    prediction, spacing_mm = maps[1] if pair.prediction else None, headers[0].spacing_mm
+
+    def score(reference: NDArray[np.uint8], predicted: NDArray[np.uint8] | None) -> list[Row]:
+        tolerances = scoring.nsd_tolerances_mm
+        return evaluate_case(
+            case, reference, predicted, edition, scoring.protocol, spacing_mm, nsd_tolerances_mm=tolerances
+        )
+
+    slices = []
+    if scoring.with_slices or edition.is_two_dimensional:
+        numbers = slice_numbers(pair.reference.path) or range(len(maps[0]))
+        for k, number in enumerate(numbers):
+            own = None if prediction is None else prediction[k : k + 1]
+            slices += [SliceRow(number, row) for row in score(maps[0][k : k + 1], own)]
+    return PairScores(
+        score(maps[0], prediction),
+        [],
+        levels,
+        (case,) if max(abs(edge - 1) for edge in spacing_mm) > _MM_SLACK else (),
+        slices,
+        {edition.name: label_histogram(maps[0], prediction, edition)},
+    )
 
 
 def _affine(header: Any) -> str:

@@ -19,10 +19,12 @@ from brats_seg.files import write_csv
 __all__ = [
     "COLUMNS",
     "Row",
+    "SliceRow",
     "columns_of",
     "supplement_of",
     "write_cases_csv",
     "write_lesions_csv",
+    "write_slices_csv",
     "write_supplement_csv",
 ]
 
@@ -75,6 +77,15 @@ class Row:
     lesions: tuple[LesionScore, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True)
+class SliceRow:
+    """The scores of one slice of a case, scored as a volume of its own."""
+
+    slice: int
+    """Its number in the name of its file; its index along K, from 0, where the reference is a volume."""
+    row: Row
+
+
 COLUMNS = tuple(one.name for one in fields(Row))[: [one.name for one in fields(Row)].index("protocol")]
 """Columns of `cases.csv` under any protocol, before those of its own and `protocol`."""
 
@@ -98,6 +109,13 @@ def write_cases_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write `cases.csv`: a line a record, floats in full precision, `inf` and `nan` in words; complete or not."""
     columns = columns_of(rows[0].protocol) if rows else (*COLUMNS, "protocol")
     write_csv(path, [columns, *([getattr(row, name) for name in columns] for row in rows)])
+
+
+def write_slices_csv(path: Path, rows: Sequence[SliceRow]) -> None:
+    """Write `slices.csv`: the columns of `cases.csv` with `slice` after `case`, a line a slice and region."""
+    case, *others = columns_of(rows[0].row.protocol)
+    lines = ([one.row.case, one.slice, *(getattr(one.row, name) for name in others)] for one in rows)
+    write_csv(path, [[case, "slice", *others], *lines])
 
 
 def write_supplement_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from brats_seg.data.cases import find_cases
 from brats_seg.data.layout import is_segmentation_name, split_stem, stem_of
-from brats_seg.data.nifti import read_header, read_label_map
+from brats_seg.data.reading import read_header, read_label_map
 from brats_seg.editions import EDITIONS, Edition, editions_of_case_name, get_edition, modality_of_token
 from brats_seg.errors import DataError, all_findings
 from brats_seg.evaluation.overlap import labels_in

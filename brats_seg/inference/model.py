@@ -197,11 +197,11 @@ def require_dropout(configs: Sequence[RunConfig], name: str) -> None:
 
 def _one_case(folder: Path, edition: str | None, allow_missing: bool) -> Case:
     try:
-        cases = find_cases(folder, allow_missing=allow_missing).cases
+        cases = find_cases(folder, allow_missing=allow_missing, needs_masks=False).cases
     except DataError:
         if edition is None:
             raise
-        cases = find_cases(folder, edition=edition, allow_missing=allow_missing).cases
+        cases = find_cases(folder, edition=edition, allow_missing=allow_missing, needs_masks=False).cases
     if len(cases) != 1:
         names = ", ".join(case.name for case in cases[:3])
         raise DataError(f"{folder}: {len(cases)} cases in it ({names} ...), expected one; give one case's folder")

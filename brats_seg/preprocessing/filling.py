@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from brats_seg.data.cases import Case
+from brats_seg.data.reading import files_of
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import can_share_store, get_edition
 from brats_seg.errors import BratsSegError, DataError, OutputError
@@ -197,11 +198,17 @@ def _hashes_of_sources(case: Case) -> dict[str, dict[str, str]]:
     """Return file name and sha256 of each file of a case, by its role."""
     roles = {role: image.path for role, image in case.images.items()} | ({"label": case.label} if case.label else {})
     try:
-        hashes = {path: hash_of_file(path) for path in set(roles.values())}
+        hashes = {path: _hash_of(path) for path in set(roles.values())}
     except OSError as error:
         message = f"case {case.name}: {error.filename} cannot be read ({error.strerror or error})"
         raise DataError(message) from error
     return {role: {"file": path.name, "sha256": hashes[path]} for role, path in roles.items()}
+
+
+def _hash_of(path: Path) -> str:
+    """Return the sha256 of a file, or that of the names and hashes of the slices that a path stands for."""
+    files = files_of(path)
+    return hash_of_file(path) if files == [path] else hash_of_json([[one.name, hash_of_file(one)] for one in files])
 
 
 def _is_current(target: Path, case: Case, settings_hash: str, sources: Mapping[str, Mapping[str, str]]) -> bool:
@@ -212,6 +219,8 @@ def _is_current(target: Path, case: Case, settings_hash: str, sources: Mapping[s
         "edition": case.edition,
         "patient": case.patient,
         "site": case.site,
+        "details": dict(case.details),
     }
     arrays = [IMAGE_FILE, *([LABEL_FILE, FOREGROUND_FILE] if case.label else [])]
-    return {key: record.get(key) for key in expected} == expected and all((target / name).is_file() for name in arrays)
+    found = {key: record.get(key) for key in expected} | {"details": record.get("details") or {}}
+    return found == expected and all((target / name).is_file() for name in arrays)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from monai.transforms.io.dictionary import LoadImaged
 from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case
+from brats_seg.data.reading import count_colored, count_lossy, slice_numbers
 from brats_seg.editions import Edition, get_edition, modality_of_token
 from brats_seg.errors import BratsSegError, DataError, UsageError, did_you_mean
 from brats_seg.files import TEMPORARY_PREFIX, atomic_folder, write_json
@@ -65,6 +66,12 @@ class PreparedCase:
     """What is odd about the case, in words."""
     missing: tuple[str, ...] = ()
     """Modalities that were not there, in channel order; they are 0 everywhere."""
+    slices: tuple[int, ...] | None = None
+    """Numbers in the names of a patient's slices, one a K of the original volume; None where the source has none."""
+    copies: tuple[str, ...] = ()
+    """Modalities that were missing at the source, where a copy of another one (`Edition.filler`) stands for them."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What the set's table tells of the patient, by column."""
 
 
 @lru_cache
@@ -203,12 +210,13 @@ def _prepared(case: Case, edition: Edition, values: Mapping[str, Any]) -> Prepar
     has_et = None
     if foreground is not None and "ET" in edition.region_names:
         has_et = bool((foreground[:, 0] == edition.region_names.index("ET")).any())
+    image = np.asarray(values["image"].as_tensor())
     return PreparedCase(
         name=case.name,
         patient=case.patient,
         site=case.site,
         edition=edition.name,
-        image=np.asarray(values["image"].as_tensor()),
+        image=image,
         label_map=label_map,
         foreground=foreground,
         mean=values["mean"],
@@ -219,7 +227,19 @@ def _prepared(case: Case, edition: Edition, values: Mapping[str, Any]) -> Prepar
         has_et=has_et,
         notes=tuple(_notes(case, edition, values, label_map)),
         missing=case.missing,
+        slices=slice_numbers(next(iter(case.images.values())).path),
+        copies=_copies(edition, image),
+        details=case.details,
     )
+
+
+def _copies(edition: Edition, image: NDArray[Any]) -> tuple[str, ...]:
+    """Return the modalities whose channel of (modality, K, J, I) is the edition's filler, voxel for voxel."""
+    if edition.filler is None:
+        return ()
+    filler = image[edition.modalities.index(edition.filler)]
+    others = zip(edition.modalities, image, strict=True)
+    return tuple(name for name, volume in others if name != edition.filler and np.array_equal(volume, filler))
 
 
 def _notes(
@@ -228,6 +248,16 @@ def _notes(
     for modality, volume in zip(edition.modalities, values["image"], strict=True):
         if not volume.any():
             yield f"case {case.name}: {modality} is 0 everywhere"
+    if count_colored(case.images):
+        yield f"case {case.name}: the image has three channels, made grey (ITU-R 601)"
+    num_lossy, num_between = (0, 0) if label_map is None or case.label is None else count_lossy(case.label)
+    if num_lossy:
+        yield (
+            f"case {case.name}: {num_between:,} values of its lossy mask (JPEG) are neither 0 nor 255, those from 128 "
+            "on taken as 1"
+        )
+    for modality in _copies(edition, np.asarray(values["image"].as_tensor())):
+        yield f"case {case.name}: {modality} is a copy of {edition.filler}, which stands for what is missing"
     lost = 0 if label_map is None else values["num_labelled"] - int(np.count_nonzero(label_map))
     if lost:
         yield f"case {case.name}: {lost:,} labelled voxels lie outside the brain's box and are cropped away"
@@ -275,6 +305,9 @@ def _case_record(
         "crop_shape": list(prepared.image.shape[1:]),
         "shape": list(prepared.shape),
         "header_hex": prepared.header_bytes.hex(),
+        "slices": None if prepared.slices is None else list(prepared.slices),
+        "copies": list(prepared.copies),
+        "details": dict(prepared.details),
         "notes": list(prepared.notes),
         "sources": None if sources is None else {role: dict(source) for role, source in sources.items()},
         "settings_hash": settings_hash,

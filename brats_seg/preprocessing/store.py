@@ -86,6 +86,13 @@ class StoredCase:
     """Of the original volume, (K, J, I)."""
     header_bytes: bytes
     """The 348 bytes of the first modality's (T1's) NIfTI header."""
+    slices: tuple[int, ...] | None = None
+    """Of a patient's slices (2D): their numbers, one a K of the original volume; None where the source is a volume."""
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether numbers are missing between the slices, so that neighbours along K are none in the patient."""
+        return self.slices is not None and self.slices[-1] - self.slices[0] >= len(self.slices)
 
     @property
     def has_label(self) -> bool:
@@ -226,6 +233,7 @@ def _open_case(folder: Path, settings_hash: str) -> StoredCase:
             crop_start=_three(record["crop_start"]),
             shape=_three(record["shape"]),
             header_bytes=bytes.fromhex(record["header_hex"]),
+            slices=None if record.get("slices") is None else tuple(map(int, record["slices"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not what prepare writes ({error}); {_again(folder)}") from error

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from brats_seg.data.cases import ImageFile
 from brats_seg.data.header import Header, header_from_bytes
-from brats_seg.data.nifti import read_label_map, read_stack, same_geometry
+from brats_seg.data.reading import is_picture, read_label_map, read_stack, same_geometry
 from brats_seg.editions import Edition
 from brats_seg.errors import DataError
 from brats_seg.preprocessing.volumes import (
@@ -68,7 +68,7 @@ Data = Mapping[Hashable, Any]
 
 
 class NiftiReader(ImageReader):
-    """MONAI reader of NIfTI files in file order, native type: (K, J, I), or (C, K, J, I) of a list of files.
+    """MONAI reader of a case's files in file order, native type: (K, J, I), or (C, K, J, I) of a list of files.
 
     For `LoadImaged(keys, reader=NiftiReader, dtype=None, expanduser=False)`. Items are paths or `ImageFile`s. The
     files of a list must share one grid. The affine of the MetaTensor belongs to its own axes: (k, j, i) -> RAS+ mm.
@@ -77,8 +77,8 @@ class NiftiReader(ImageReader):
     """
 
     def verify_suffix(self, filename: Any) -> bool:
-        """Return whether all names end as NIfTI files do."""
-        return all(str(path).endswith((".nii", ".nii.gz")) for path, _ in _files(filename))
+        """Return whether all names end as NIfTI files or pictures do."""
+        return all(str(path).endswith((".nii", ".nii.gz")) or is_picture(path) for path, _ in _files(filename))
 
     def read(self, data: Any, **kwargs: Any) -> Any:
         """Return the files to read, a (path, channel) pair each."""

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from brats_seg.data.audit import Audit, Finding, audit_download
 from brats_seg.data.cases import find_cases
 from brats_seg.data.nifti import header_for, read_header, read_volume, write_volume
+from brats_seg.data.phantom_slices import sliced_case_name, write_images, write_slices
+from brats_seg.data.pictures import count_in_between
 from brats_seg.editions import get_edition
 
 SHAPE = (4, 6, 8)
@@ -403,3 +406,70 @@ def test_real_case_has_no_errors_and_its_known_oddities(real_data: Path, name: s
     notes = {(f.file, f.message) for f in result.findings if f.severity == "note"}
     assert (f"{name}_seg.nii.gz", "label maps of type uint16") in notes
     assert (f"{name}_seg.nii.gz", "label maps with sform code 0") in notes
+
+
+# ---- 2D sets ----
+
+
+def findings_of_set(root: Path, check: str) -> list[Finding]:
+    audit = audit_download(find_cases(root, strict=False))
+    return [finding for finding in audit.findings if finding.check == check]
+
+
+def test_a_sound_set_of_slices_has_no_findings_but_what_flair_stands_for(tmp_path: Path) -> None:
+    write_slices(tmp_path, 5, size=40, num_slices=4)
+    audit = audit_download(find_cases(tmp_path))
+    assert audit.editions == {"lgg-mri": 5}
+    assert [(f.severity, f.check, f.case, f.message) for f in audit.findings] == [
+        ("note", "filled", sliced_case_name(5), "t1: a copy of flair, which stands for what is missing"),
+        ("note", "filled", sliced_case_name(2), "t1c: a copy of flair, which stands for what is missing"),
+    ]
+
+
+def test_masks_of_another_size_or_with_grey_values_are_errors(tmp_path: Path) -> None:
+    write_images(tmp_path, 3, size=40)
+    Image.new("L", (20, 40)).save(tmp_path / "masks" / "0002.png")
+    Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (40, 1))).save(tmp_path / "masks" / "0003.png")
+    (size,) = findings_of_set(tmp_path, "geometry")
+    assert (size.severity, size.case) == ("error", "0002")
+    assert "shape 1x40x20 differs from 1x40x40" in size.message
+    (grey,) = findings_of_set(tmp_path, "labels")
+    assert (grey.severity, grey.case, grey.file) == ("error", "0003", "masks/0003.png")
+    assert grey.message.startswith("mask with values 0, 1, 2, 3, 4, 5 ...; expected 0 and 255")
+
+
+def test_jpeg_masks_are_one_warning_that_counts_what_lies_in_between(tmp_path: Path) -> None:
+    write_images(tmp_path, 3, size=40, suffix=".jpg")
+    (finding,) = findings_of_set(tmp_path, "lossy masks")
+    total = sum(count_in_between(path) for path in (tmp_path / "masks").iterdir())
+    assert total > 0
+    assert (finding.severity, finding.case) == ("warning", "")
+    assert (
+        f"3 masks are JPEGs, whose compression blurs edges: {total:,} values are neither 0 nor 255" in finding.message
+    )
+
+
+def test_colours_where_grey_is_due_are_a_note(tmp_path: Path) -> None:
+    (image, _) = write_images(tmp_path, 2, size=40)
+    with Image.open(image) as picture:
+        colours = picture.convert("RGB")
+    colours.save(image)
+    (finding,) = findings_of_set(tmp_path, "colours")
+    assert (finding.severity, finding.case) == ("note", "0001")
+
+
+def test_a_gap_between_slices_is_a_note_with_its_numbers(tmp_path: Path) -> None:
+    (folder,) = write_slices(tmp_path, 1, size=40, num_slices=6)
+    for number in (2, 4):
+        for what in ("", "_mask"):
+            (folder / f"{folder.name}_{number}{what}.tif").unlink()
+    (finding,) = findings_of_set(tmp_path, "gap")
+    assert finding.severity == "note"
+    assert finding.message.startswith("slices 2, 4 not there: fine in 2D")
+
+
+def test_an_image_without_mask_is_one_error(tmp_path: Path) -> None:
+    write_images(tmp_path, 3, size=40)
+    (tmp_path / "masks" / "0002.png").unlink()
+    audit = audit_download(find_cases(tmp_path, strict=False))
+    assert [(f.case, f.check) for f in audit.findings if f.severity == "error"] == [("0002", "missing mask")]

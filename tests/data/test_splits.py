@@ -207,3 +207,14 @@ def test_fold_with_nothing_to_hold_out_or_to_train_on_is_refused() -> None:
 def test_case_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"2 cases that are not there: c, d \(2 are there\)"):
         fold_of(FOLDS, 0, ["a", "b"])
+
+
+def test_slices_of_one_patient_in_two_folds_are_refused_also_where_the_file_names_slices(tmp_path: Path) -> None:
+    name = "TCGA_CS_4941_19960909"
+    path = tmp_path / "split.json"
+    save_split(path, [[f"{name}_1"], [f"{name}_2"]])
+    with pytest.raises(DataError, match=r"patient TCGA_CS_4941 is in folds 0 and 1; leave it in one"):
+        load_split(path)
+    save_split(path, [[name], ["TCGA_CS_4941_19970909"]])
+    with pytest.raises(DataError, match=r"patient TCGA_CS_4941 is in folds 0 and 1"):
+        load_split(path)
