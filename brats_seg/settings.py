@@ -62,13 +62,24 @@ class NetworkConfig(Settings):
     """Which network. Input and output channels come from the store's edition, never from here."""
 
     name: str = "dynunet"
-    """Row of the registry in `networks/build.py`: dynunet, segresnet, segresnet_ds, swinunetr, unet."""
+    """Row of the registry in `networks/build.py`: dynunet, segresnet, segresnet_ds, swinunetr, unet, basicunet,
+    basicunetplusplus, attentionunet, flexibleunet."""
+    spatial_dims: Literal[2, 3] = 3
+    """Axes of the network's kernels: 3 = volumes, 2 = slices; a patch of slices is one voxel thick along one axis."""
+    neighbours: int = Field(0, ge=0, le=3)
+    """Slices on either side of each slice that a network of two axes sees, too, as further channels (2.5D)."""
     stem: int = Field(1, ge=1, le=4)
     """Edge of the space-to-depth block before (depth-to-space behind) the network; 1 = none, 2 = five times faster."""
     arguments: dict[str, Any] = Field(
         default_factory=lambda data: dict(_DYNUNET_ARGUMENTS) if data.get("name") == "dynunet" else {}
     )
     """Arguments of the MONAI network, by MONAI's own names. A recipe's arguments replace these as a whole."""
+
+    @model_validator(mode="after")
+    def _volumes_have_no_neighbours(self) -> Self:
+        if self.neighbours and self.spatial_dims == 3:
+            raise ValueError(f"neighbours={self.neighbours} needs spatial_dims=2; a volume has them anyway")
+        return self
 
 
 class OptimizerConfig(Settings):
@@ -105,7 +116,7 @@ class LossConfig(Settings):
     """What is minimised."""
 
     name: str = "dice_ce"
-    """Row of the registry in `networks/losses.py`: dice_ce (Dice + binary cross-entropy per region), dice, focal,
+    """Row of the registry in `networks/losses.py`: dice_ce (Dice + binary cross-entropy per region), dice, bce, focal,
     dice_focal, tversky, generalized_dice. A network with deep supervision weighs its heads 1, 1/2, 1/4 ..."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of that row, by MONAI's names; `networks/losses.py` describes them."""
@@ -129,11 +140,11 @@ class AugmentationConfig(Settings):
     """
 
     flip: float = Field(0.5, ge=0, le=1)
-    """Probability of mirroring, per axis."""
+    """Probability of mirroring, per axis; of slices, only within their plane, as all that follows."""
     rotation: float = Field(0.2, ge=0, le=1)
     """Probability of a rotation."""
     rotation_degrees: float = Field(30.0, ge=0, le=180)
-    """Largest angle about each of the three axes, to either side."""
+    """Largest angle about each of the three axes, to either side (of slices: in their plane)."""
     scaling: float = Field(0.2, ge=0, le=1)
     """Probability of another scale, the same along all axes."""
     scaling_range: Range = (0.7, 1.4)
@@ -201,7 +212,8 @@ class TrainConfig(Settings):
     steps: int = Field(25000, ge=1)
     """Number of optimizer steps."""
     patch: tuple[int, int, int] = (128, 128, 128)
-    """Patch in voxels as (K, J, I); each a multiple of the network's stride x stem."""
+    """Patch in voxels as (K, J, I); each a multiple of the network's stride x stem. Slices (`network.spatial_dims: 2`)
+    are 1 thick: [1, 256, 256] axial, [256, 1, 256] coronal, [256, 256, 1] sagittal."""
     batch: int = Field(2, ge=1)
     """Patches a step, over all processes."""
     accumulate: int = Field(1, ge=1)
@@ -239,8 +251,8 @@ class TrainConfig(Settings):
     @field_validator("patch")
     @classmethod
     def _patch_is_positive(cls, patch: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(patch) < 8:
-            raise ValueError(f"each edge must be at least 8 voxels, found {list(patch)}")
+        if sorted(patch)[1] < 8 or 1 < min(patch) < 8 or min(patch) < 1:
+            raise ValueError(f"each edge must be at least 8 voxels (slices: one edge 1), found {list(patch)}")
         return patch
 
     @model_validator(mode="after")

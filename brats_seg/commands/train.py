@@ -161,7 +161,7 @@ def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         return []
-    watcher.begin(trainer.progress.step, epoch_steps=-(-len(trainer.pool.cases) // config.train.batch))
+    watcher.begin(trainer.progress.step, epoch_steps=-(-trainer.pool.epoch_patches // config.train.batch))
     trainer.run()
     watcher.draw()
     predictor = load_predictor(run, config, session.compute)
@@ -333,15 +333,18 @@ def _rehearse(config: RunConfig, session: Session) -> None:
     watcher = session.watcher(config, has_bar=False)
     _, trainer = _build(config, open_store(Path(config.data.store or "")), session, watcher)
     _say_plan(trainer, watcher)
-    for line in _rehearsed(trainer.rehearse(), config, len(trainer.pool.cases)):
+    for line in _rehearsed(trainer.rehearse(), config, trainer.pool.epoch_patches):
         watcher.said(line)
     watcher.said("dry run: nothing was written")
 
 
-def _rehearsed(measured: Rehearsal, config: RunConfig, num_cases: int) -> list[str]:
+def _rehearsed(measured: Rehearsal, config: RunConfig, epoch_patches: int) -> list[str]:
     """Return what a rehearsal found, in words."""
+    from brats_seg.networks.slices import slice_axis  # noqa: PLC0415
+
     seconds, train = measured.seconds, config.train
-    epoch_steps = -(-num_cases // train.batch)
+    epoch_steps = -(-epoch_patches // train.batch)
+    unit = "case" if slice_axis(train.patch) is None else "slice"
     total_minutes = seconds * train.steps / 60
     total = f"{total_minutes / 60:.1f} h" if total_minutes >= 90 else f"{total_minutes:.1f} min"
     return [
@@ -349,7 +352,7 @@ def _rehearsed(measured: Rehearsal, config: RunConfig, num_cases: int) -> list[s
         f"{measured.augmentation_seconds / seconds:.0%} of it augmentation; "
         f"{measured.read_bytes / seconds / 1e6:.3g} MB a second from the store",
         f"memory: {measured.peak_bytes / 1e9:.2f} GB at most",
-        f"an epoch (every case once, {epoch_steps} steps): {epoch_steps * seconds / 60:.1f} min; "
+        f"an epoch (every {unit} once, {epoch_steps} steps): {epoch_steps * seconds / 60:.1f} min; "
         f"all {train.steps} steps: {total}, without validations",
     ]
 

@@ -13,6 +13,7 @@ from brats_seg.errors import ConfigError, WorkError
 from brats_seg.networks.build import check_patch, nearest_patch
 from brats_seg.networks.compute import Compute
 from brats_seg.networks.memory import is_out_of_memory, memory_of
+from brats_seg.networks.slices import thickened
 from brats_seg.networks.weights import Description
 
 __all__ = ["OutOfMemoryError", "explain_out_of_memory"]
@@ -60,7 +61,8 @@ def _setting_that_fits(
         if compute.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            zeros = torch.zeros((size, len(description.modalities), *edge), device=compute.device)
+            seen = thickened(edge, description.network_config().neighbours)
+            zeros = torch.zeros((size, len(description.modalities), *seen), device=compute.device)
             with torch.inference_mode():
                 logits_of(zeros)
         except (RuntimeError, MemoryError) as error:
@@ -89,5 +91,5 @@ def _candidates(description: Description, batch: int, window: Shape) -> Iterator
 
 
 def _scaled(window: Shape, share: float) -> Shape:
-    k, j, i = (int(edge * share) for edge in window)
+    k, j, i = (max(1, int(edge * share)) for edge in window)
     return k, j, i

@@ -19,8 +19,8 @@ from brats_seg.files import hash_of_file
 from brats_seg.inference.memory import explain_out_of_memory
 from brats_seg.inference.postprocessing import check_postprocessing, region_masks
 from brats_seg.inference.windows import predict_probabilities
-from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute, compiled
+from brats_seg.networks.build import build_network, check_window
+from brats_seg.networks.compute import Compute, compiled, placed
 from brats_seg.networks.memory import is_out_of_memory
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
@@ -58,7 +58,8 @@ class Predictor:
         self.compute = compute
         self.weights_hash = weights_hash
         self.window = window_of(inference, description)
-        check_patch(description.network_config(), self.window, "inference.window")
+        self._network_config = description.network_config()
+        check_window(self._network_config, self.window, description.patch, inference.tta)
         check_postprocessing(inference.postprocessing, description.regions)
         self.network = network.to(compute.device)
         self._run = compiled(self.network, compute, is_compiled)
@@ -118,6 +119,7 @@ class Predictor:
                     batch=self.inference.batch,
                     tta=self.inference.tta,
                     is_batch_fixed=self._is_batch_fixed,
+                    neighbours=self._network_config.neighbours,
                 )
         finally:
             self.network.train(was_training)
@@ -214,7 +216,7 @@ def load_predictor(run: Path, config: RunConfig, compute: Compute, *, is_compile
     )
     load_weights(path, network)
     if compute.is_channels_last:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = placed(network, compute.device, torch.channels_last_3d)
     for name in description.editions:
         get_edition(name)
     return Predictor(network, description, config.inference, compute, hash_of_file(path), is_compiled=is_compiled)

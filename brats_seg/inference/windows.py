@@ -38,7 +38,7 @@ def plan_windows(shape: Sequence[int], window: Sequence[int], overlap: float) ->
 def num_passes(shape: Sequence[int], window: Sequence[int], overlap: float, tta: str | Sequence[str]) -> int:
     """Return how many windows, mirrorings counted, a volume of `shape` (K, J, I) takes if all of it is brain."""
     padded = [max(size, edge) for size, edge in zip(shape, window, strict=True)]
-    return len(plan_windows(padded, window, overlap)) * len(_flips(tta))
+    return len(plan_windows(padded, window, overlap)) * len(_flips(tta, window))
 
 
 def _starts(size: int, edge: int, overlap: float) -> list[int]:
@@ -60,6 +60,7 @@ def predict_probabilities(
     batch: int = 1,
     tta: str | Sequence[str] = "none",
     is_batch_fixed: bool = False,
+    neighbours: int = 0,
 ) -> Tensor:
     """Return the probabilities (region, K, J, I), float32, of a normalised image (modality, K, J, I), float32.
 
@@ -67,7 +68,7 @@ def predict_probabilities(
     without brain has probability 0.
 
     Args:
-        logits_of: maps (B, modality, *window) to logits (B, region, *window).
+        logits_of: maps (B, modality, *window), thicker by the neighbours, to logits (B, region, *window).
         image: normalised, background 0.
         window: (K, J, I) in voxels.
         num_regions: channels of the logits.
@@ -77,15 +78,17 @@ def predict_probabilities(
             along these axes.
         is_batch_fixed: fill the last batch with zeros, so that the network sees one shape only (compiled code is made
             for a shape).
+        neighbours: slices on either side of a window one voxel thick that the network sees, too; 0 beyond the image.
     """
     padded, start = _pad(image, window)
     inner = tuple(slice(s, s + n) for s, n in zip(start, image.shape[1:], strict=True))
     total = torch.zeros((num_regions, *padded.shape[1:]), device=image.device)
     weight = torch.zeros(padded.shape[1:], device=image.device)
     importance = _importance(window, image.device)
-    passes = itertools.product(_with_brain(padded, window, overlap), _flips(tta))
+    passes = itertools.product(_with_brain(padded, window, overlap), _flips(tta, window))
+    seen = _with_neighbours(padded, window, neighbours)
     while chunk := list(itertools.islice(passes, batch)):
-        patches = [_flipped(padded[(slice(None), *place)], axes) for place, axes in chunk]
+        patches = [_flipped(seen[(slice(None), *_thickened(place, window, neighbours))], axes) for place, axes in chunk]
         if is_batch_fixed:
             patches += [torch.zeros_like(patches[0])] * (batch - len(patches))
         probabilities = torch.sigmoid(logits_of(torch.stack(patches)).float())
@@ -110,11 +113,25 @@ def _flipped(window: Tensor, axes: tuple[int, ...]) -> Tensor:
     return window.flip(axes) if axes else window
 
 
-def _flips(tta: str | Sequence[str]) -> list[tuple[int, ...]]:
-    """Return the axes of (channel, K, J, I) of each mirroring, none first."""
+def _flips(tta: str | Sequence[str], window: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the axes of (channel, K, J, I) of each mirroring, none first; never that along which a slice is thin."""
     names = {"none": (), "flips": tuple(_AXES)}[tta] if isinstance(tta, str) else tta
-    axes = [_AXES[name] for name in names]
+    axes = [_AXES[name] for name in names if window[_AXES[name] - 1] > 1]
     return [some for n in range(len(axes) + 1) for some in itertools.combinations(axes, n)]
+
+
+def _with_neighbours(image: Tensor, window: Shape, neighbours: int) -> Tensor:
+    """Return the image with slices of 0 before the first and behind the last, as many as a slice has neighbours."""
+    margins = [neighbours * (edge == 1) for edge in window]
+    if not any(margins):
+        return image
+    return torch.nn.functional.pad(image, [margin for margin in reversed(margins) for _ in range(2)])
+
+
+def _thickened(place: Place, window: Shape, neighbours: int) -> Place:
+    """Return the place of a window and its neighbours in the image that `_with_neighbours` gives."""
+    k, j, i = (slice(p.start, p.stop + 2 * neighbours * (e == 1)) for p, e in zip(place, window, strict=True))
+    return k, j, i
 
 
 def _pad(image: Tensor, window: Shape) -> tuple[Tensor, Shape]:

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from brats_seg.errors import DeviceError
 from brats_seg.files import has_amx, processor_name
 
-__all__ = ["Compute", "choose_compute", "compiled"]
+__all__ = ["Compute", "choose_compute", "compiled", "placed"]
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Number of axes of a kernel's weights -> the layout with channels last."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class Compute:
     def __str__(self) -> str:
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
         return f"{self.device} ({self.device_name}{threads}), {self.precision}"
+
+
+def placed(network: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    """Return the network on a device, its weights in the layout of its inputs (kernels of two axes in theirs)."""
+    network = network.to(device)
+    if layout == torch.channels_last_3d:
+        for weights in network.parameters():
+            if weights.ndim in _CHANNELS_LAST:
+                weights.data = weights.data.contiguous(memory_format=_CHANNELS_LAST[weights.ndim])
+    return network
 
 
 def choose_compute(device: str, precision: str, threads: int | None = None) -> Compute:

@@ -24,6 +24,7 @@ from brats_seg.networks.heads import DeepSupervision
 
 __all__ = [
     "LOSSES",
+    "BCELoss",
     "DiceCELoss",
     "DiceFocalLoss",
     "DiceLoss",
@@ -178,6 +179,15 @@ class FocalLoss(nn.Module):
             return losses.mean()
 
 
+class BCELoss(nn.Module):
+    """Binary cross-entropy of every region, averaged over regions and voxels."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss of logits and target masks, both (B, region, K, J, I)."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return binary_cross_entropy_with_logits(logits.float(), target.float())
+
+
 class DiceCELoss(nn.Module):
     """Soft Dice plus binary cross-entropy of every region.
 
@@ -251,6 +261,7 @@ class DiceFocalLoss(nn.Module):
 
 
 LOSSES: Mapping[str, Callable[..., nn.Module]] = {
+    "bce": BCELoss,
     "dice": DiceLoss,
     "dice_ce": DiceCELoss,
     "dice_focal": DiceFocalLoss,

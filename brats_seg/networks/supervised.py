@@ -1,18 +1,35 @@
 """MONAI's networks with deep supervision, with MONAI's weights and names, but cheaper.
 
 DynUNet blows every head up to full size and stacks them, so that four heads cost four full-size losses; here each comes
-at its own resolution. SegResNetDS computes its heads for prediction, too; here they rest then.
+at its own resolution. SegResNetDS computes its heads for prediction, too; here they rest then. BasicUNetPlusPlus gives
+a list whatever it has, the best head last; here it comes first, and alone for prediction.
 """
 
 from __future__ import annotations
 
 from typing import Any, Self
 
+from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.segresnet_ds import SegResNetDS
 from torch import Tensor
 
-__all__ = ["SupervisedDynUNet", "SupervisedSegResNetDS"]
+__all__ = ["SupervisedBasicUNetPlusPlus", "SupervisedDynUNet", "SupervisedSegResNetDS"]
+
+
+class SupervisedBasicUNetPlusPlus(BasicUNetPlusPlus):
+    """MONAI's BasicUNetPlusPlus whose deepest head comes first, with the others behind it in training alone."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if not self.deep_supervision:  # their logits go nowhere; weights without gradient would stop several processes
+            for head in (self.final_conv_0_1, self.final_conv_0_2, self.final_conv_0_3):
+                head.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map (B, modality, K, J, I) to logits of the same size; in training with heads, a list of logits."""
+        deepest, *others = reversed(super().forward(x))
+        return [deepest, *others] if others and self.training else deepest
 
 
 class SupervisedDynUNet(DynUNet):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from brats_seg.editions import get_edition
+from brats_seg.networks.slices import middle_slice
 from brats_seg.preprocessing.transforms import brain_bits, normalize_brain, regions_from_labels
 from brats_seg.training.intensity import change_intensities
 from brats_seg.training.patches import Sample
@@ -22,7 +23,10 @@ __all__ = ["augment", "training_input"]
 
 
 def training_input(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return images (B, modality, K, J, I) and region masks (B, region, K, J, I) of samples, float32, on the device."""
+    """Return images (B, modality, K, J, I) and region masks (B, region, K, J, I) of samples, float32, on the device.
+
+    The image of a slice comes with its neighbours where the network sees them, the masks are those of the slice alone.
+    """
     pairs = [augment(sample, device) for sample in samples]
     if len(pairs) == 1:
         return pairs[0][0][None], pairs[0][1][None]
@@ -37,9 +41,10 @@ def augment(sample: Sample, device: torch.device) -> tuple[Tensor, Tensor]:
     if sample.spatial.is_resampled:
         image = normalize_brain(raw, moments[0], moments[1])
         places = patch_coordinates(sample.spatial, sample.centre, sample.patch, device)
-        image, label_map, brain = resample(image, label_map, raw.bool(), places)
+        image, label_map, brain = resample(image, label_map, raw.bool(), places, sample.spatial.slice_axis)
     else:
         brain = brain_bits(raw)
         image = normalize_brain(raw, moments[0], moments[1], brain)
     change_intensities(image, brain, sample.intensity)
+    label_map = middle_slice(label_map, sample.spatial.slice_axis)
     return image, regions_from_labels(label_map, get_edition(sample.edition)).float()

@@ -27,7 +27,10 @@ _TRUNCATE_SDS = 3.0
 
 @dataclass(frozen=True)
 class IntensityDraw:
-    """Parameters of one sample; arrays have a value a modality, and the neutral value where there is no effect."""
+    """Parameters of one sample; arrays have a value a modality, and the neutral value where there is no effect.
+
+    Along the slice axis of slices, blur and resolution are neutral.
+    """
 
     noise_sd: float
     """Standard deviation of added noise; 0 = none."""
@@ -39,7 +42,7 @@ class IntensityDraw:
     contrast: NDArray[np.float64]
     """Factor about the mean; 1 = none."""
     resolution: NDArray[np.float64]
-    """Share of the voxels kept along each axis; 1 = none."""
+    """(modality, 3) share of the voxels kept along K, J, I; 1 = all."""
     gamma_inverted: NDArray[np.float64]
     """Exponent on the inverted intensities; 1 = none."""
     gamma: NDArray[np.float64]
@@ -52,7 +55,9 @@ class IntensityDraw:
     """False where the modality is missing."""
 
 
-def draw_intensity(config: AugmentationConfig, num_modalities: int, random: np.random.Generator) -> IntensityDraw:
+def draw_intensity(
+    config: AugmentationConfig, num_modalities: int, random: np.random.Generator, slice_axis: int | None = None
+) -> IntensityDraw:
     """Return a sample's parameters; always takes the same count of numbers from `random`."""
     chance = random.random(8)
     each = (random.random((4, num_modalities)) < 0.5).astype(bool)
@@ -64,6 +69,7 @@ def draw_intensity(config: AugmentationConfig, num_modalities: int, random: np.r
     ]
     resolution = random.uniform(*config.low_resolution_range, num_modalities)
     normal = random.standard_normal((2, num_modalities))
+    in_plane = np.arange(3) != (3 if slice_axis is None else slice_axis)
     survivor = int(random.integers(num_modalities))
     has = chance < [
         config.noise,
@@ -78,10 +84,10 @@ def draw_intensity(config: AugmentationConfig, num_modalities: int, random: np.r
     return IntensityDraw(
         noise_sd=noise_sd if has[0] else 0.0,
         noise_seed=noise_seed,
-        blur_voxels=np.where(has[1] & each[0, :, None], blur, 0.0),
+        blur_voxels=np.where(has[1] & each[0, :, None] & in_plane, blur, 0.0),
         brightness=np.where(has[2], factors[0], 1.0),
         contrast=np.where(has[3], factors[1], 1.0),
-        resolution=np.where(has[4] & each[1], resolution, 1.0),
+        resolution=np.where((has[4] & each[1])[:, None] & in_plane, resolution[:, None], 1.0),
         gamma_inverted=np.where(has[5], factors[2], 1.0),
         gamma=np.where(has[6], factors[3], 1.0),
         gain=1 + config.gain * normal[0],
@@ -122,8 +128,8 @@ def change_intensities(image: Tensor, brain: Tensor, draw: IntensityDraw) -> Non
             volume.mul_(float(draw.brightness[modality]))
         if draw.contrast[modality] != 1:
             _change_contrast(volume, bits, float(draw.contrast[modality]))
-        if draw.resolution[modality] != 1:
-            keep_brain(volume.copy_(_at_resolution(volume, float(draw.resolution[modality]))), bits)
+        if (draw.resolution[modality] != 1).any():
+            keep_brain(volume.copy_(_at_resolution(volume, draw.resolution[modality])), bits)
         if draw.gamma_inverted[modality] != 1:
             _apply_gamma(volume.neg_(), bits, float(draw.gamma_inverted[modality]))
             keep_brain(volume.neg_(), bits)
@@ -134,8 +140,10 @@ def change_intensities(image: Tensor, brain: Tensor, draw: IntensityDraw) -> Non
 
 
 def _blurred(volume: Tensor, sd_voxels: NDArray[np.float64]) -> Tensor:
-    """Return (K, J, I) blurred axis by axis, 0 beyond its edges."""
+    """Return (K, J, I) blurred along the axes with a standard deviation above 0; beyond its edges it is 0."""
     for axis, sd in enumerate(sd_voxels):
+        if sd == 0:
+            continue
         radius = int(_TRUNCATE_SDS * sd + 0.5)
         weights = np.exp(-0.5 * (np.arange(radius + 1) / sd) ** 2)
         weights /= weights[0] + 2 * weights[1:].sum()
@@ -149,9 +157,9 @@ def _blurred(volume: Tensor, sd_voxels: NDArray[np.float64]) -> Tensor:
     return volume
 
 
-def _at_resolution(volume: Tensor, share: float) -> Tensor:
+def _at_resolution(volume: Tensor, shares: NDArray[np.float64]) -> Tensor:
     """Return (K, J, I) as a scanner of fewer voxels would give it: nearest voxels, then linear interpolation."""
-    coarse = [max(1, round(edge * share)) for edge in volume.shape]
+    coarse = [max(1, round(edge * share)) for edge, share in zip(volume.shape, shares.tolist(), strict=True)]
     few = interpolate(volume[None, None], size=coarse, mode="nearest-exact")
     return interpolate(few, size=volume.shape, mode="trilinear", align_corners=False)[0, 0]
 

@@ -22,7 +22,7 @@ from brats_seg.editions import get_edition
 from brats_seg.errors import CheckpointError, WorkError
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute, compiled
+from brats_seg.networks.compute import Compute, compiled, placed
 from brats_seg.networks.losses import build_loss
 from brats_seg.networks.recomputing import recompute_blocks
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
@@ -135,7 +135,7 @@ class Trainer:
             config.network, in_channels=len(store.modalities), out_channels=len(store.regions), seed=config.seed
         )
         self.layout = compute.layout_of(network, train.layout)
-        self.network = network.to(compute.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.network = placed(network, compute.device, self.layout)
         self._parallel = processes.parallel(self.network)
         self._compiled = compiled(self._parallel, compute, train.compile)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -148,7 +148,14 @@ class Trainer:
         self.pool = CasePool(training, store.regions, train.patch, train.sampling)
         self.volumes = hold_cases(training, train.store_device, compute.device)
         is_pinned = compute.device.type == "cuda" and self.volumes.where != "device"
-        self.reader = PatchReader(self.pool, self.volumes, train.augmentation, config.seed, is_pinned=is_pinned)
+        self.reader = PatchReader(
+            self.pool,
+            self.volumes,
+            train.augmentation,
+            config.seed,
+            neighbours=config.network.neighbours,
+            is_pinned=is_pinned,
+        )
         self.progress = Progress()
         self._states = StateWriter(run / "state")
         self._interval = _Interval()
@@ -300,8 +307,12 @@ class Trainer:
         own, average = (list(tensors_of(net).values()) for net in (self.network, self.average))
         if decay == 0:
             torch._foreach_copy_(average, own)
-        else:
-            torch._foreach_lerp_(average, own, share)
+            return
+        reals = [[tensor for tensor in tensors if tensor.is_floating_point()] for tensors in (own, average)]
+        torch._foreach_lerp_(reals[1], reals[0], share)
+        for target, source in zip(average, own, strict=True):
+            if not target.is_floating_point():  # batch norm counts its steps
+                target.copy_(source)
 
     def _look_at_losses(self) -> float:
         """Return the mean loss since the last row, over all processes.

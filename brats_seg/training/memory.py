@@ -53,8 +53,8 @@ def _message(config: RunConfig, compute: Compute, text: str) -> str:
         remedies += ["train.checkpoint_activations=true (the same step from less memory, slower)"]
     if train.batch > 1:
         remedies += [f"train.batch={train.batch // 2}"]
-    k, j, i = train.patch
-    smaller = nearest_patch(config.network, (k * 3 // 4, j * 3 // 4, i * 3 // 4))
+    k, j, i = (max(1, edge * 3 // 4) for edge in train.patch)
+    smaller = nearest_patch(config.network, (k, j, i))
     if smaller != train.patch:
         remedies += [f"train.patch={list(smaller)}"]
     if train.store_device in ("auto", "device") and compute.device.type == "cuda":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_seg.config import AugmentationConfig
+from brats_seg.networks.slices import slice_axis, thickened
 from brats_seg.training.intensity import IntensityDraw, draw_intensity
 from brats_seg.training.sampling import INTENSITY_STREAM, SPATIAL_STREAM, CasePool, generator
 from brats_seg.training.spatial import Shape, SpatialDraw, draw_spatial, source_box
@@ -48,14 +49,24 @@ class PatchReader:
         volumes: their voxels.
         augmentation: what is drawn.
         seed: of the run.
+        neighbours: slices that come along on either side of a slice; beyond the case they are 0.
         is_pinned: whether tensors lie in pinned memory, from which a GPU copies without waiting.
     """
 
     def __init__(
-        self, pool: CasePool, volumes: CaseVolumes, augmentation: AugmentationConfig, seed: int, *, is_pinned: bool
+        self,
+        pool: CasePool,
+        volumes: CaseVolumes,
+        augmentation: AugmentationConfig,
+        seed: int,
+        *,
+        neighbours: int = 0,
+        is_pinned: bool,
     ) -> None:
         self.pool, self.volumes, self.augmentation, self.seed = pool, volumes, augmentation, seed
         self.is_pinned = is_pinned
+        self._slice_axis = slice_axis(pool.patch)
+        self._block = thickened(pool.patch, neighbours)
 
     def read(self, step: int, batch: int) -> list[Sample]:
         """Return all samples of a step (from 1)."""
@@ -63,18 +74,21 @@ class PatchReader:
 
     def sample(self, step: int, number: int, batch: int) -> Sample:
         """Return one sample (0 ... batch - 1) of a step."""
-        pool, patch = self.pool, self.pool.patch
+        pool, block, axis = self.pool, self._block, self._slice_axis
         place = pool.place(self.seed, step, number, batch)
         case = pool.cases[place.case]
-        spatial = draw_spatial(self.augmentation, patch, generator(self.seed, SPATIAL_STREAM, step, number))
-        intensity_random = generator(self.seed, INTENSITY_STREAM, step, number)
-        centre = np.array(place.start) + (np.array(patch) - 1) / 2
+        spatial_random, intensity_random = (
+            generator(self.seed, stream, step, number) for stream in (SPATIAL_STREAM, INTENSITY_STREAM)
+        )
+        spatial = draw_spatial(self.augmentation, block, spatial_random, axis)
+        centre = np.array(place.start) + (np.array(pool.patch) - 1) / 2
         flip: Flip = (False, False, False)
         if spatial.is_resampled:
-            start, end = source_box(spatial, centre, patch, pool.shapes[place.case])
+            start, end = source_box(spatial, centre, block, pool.shapes[place.case])
             size = (end[0] - start[0], end[1] - start[1], end[2] - start[2])
         else:
-            start, size, flip = place.start, patch, spatial.flip
+            k, j, i = (s - (b - p) // 2 for s, b, p in zip(place.start, block, pool.patch, strict=True))
+            start, size, flip = (k, j, i), block, spatial.flip
         image, label_map = self.volumes.of_case(place.case)
         return Sample(
             case=case.name,
@@ -83,9 +97,9 @@ class PatchReader:
             label_map=self._cut(label_map[None], start, size, flip)[0],
             moments=self._pinned(torch.tensor([case.mean, case.sd], dtype=torch.float32)),
             centre=centre - start,
-            patch=patch,
+            patch=block,
             spatial=spatial,
-            intensity=draw_intensity(self.augmentation, len(case.mean), intensity_random),
+            intensity=draw_intensity(self.augmentation, len(case.mean), intensity_random, axis),
         )
 
     def _cut(self, volume: Any, start: Shape, size: Shape, flip: Flip) -> Tensor:

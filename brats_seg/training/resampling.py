@@ -24,7 +24,7 @@ _CHUNK_VOXELS = 65536
 
 
 def resample(
-    image: Tensor, label_map: Tensor, is_brain: Tensor, places: Sequence[Tensor]
+    image: Tensor, label_map: Tensor, is_brain: Tensor, places: Sequence[Tensor], slice_axis: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return image (modality, *patch), label map (*patch) uint8 and brain (modality, *patch) at new places.
 
@@ -36,9 +36,10 @@ def resample(
         label_map: (K, J, I) uint8, below 16.
         is_brain: (modality, K, J, I) bool.
         places: K, J and I of each voxel of the patch, three planes (*patch) float32, in voxels of `image`.
+        slice_axis: of K, J, I (0, 1, 2), along which places are whole numbers; None = along none.
     """
     packed = _packed(label_map, is_brain)
-    result, nearest = (_gather if image.device.type == "cpu" else _sample)(image, packed, places)
+    result, nearest = (_gather if image.device.type == "cpu" else _sample)(image, packed, places, slice_axis)
     new_brain = torch.stack(
         [((nearest >> (4 + modality)) & 1).to(torch.int32) for modality in range(len(image))]
     ).neg_()
@@ -55,8 +56,8 @@ def _packed(label_map: Tensor, is_brain: Tensor) -> Tensor:
     return packed
 
 
-def _sample(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the interpolated image and the nearest packed numbers, by `grid_sample`."""
+def _sample(image: Tensor, packed: Tensor, places: Sequence[Tensor], slice_axis: int | None) -> tuple[Tensor, Tensor]:
+    """Return the interpolated image and the nearest packed numbers, by `grid_sample` along all axes."""
     size = packed.shape
     shares = [(place + 0.5) * (2 / edge) - 1 for place, edge in zip(places, size, strict=True)]
     grid = torch.stack(shares[::-1], dim=-1)[None]
@@ -65,7 +66,7 @@ def _sample(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Te
     return result, nearest.to(packed.dtype)
 
 
-def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor], slice_axis: int | None) -> tuple[Tensor, Tensor]:
     """Return the same as `_sample`, the image where a nearest voxel is brain, and 0 elsewhere."""
     strides = packed.stride()
     index = torch.zeros((), dtype=torch.int32)
@@ -75,23 +76,26 @@ def _gather(image: Tensor, packed: Tensor, places: Sequence[Tensor]) -> tuple[Te
     volumes = image.flatten(1)
     result = torch.zeros((len(image), nearest.numel()))
     planes = [place.flatten() for place in places]
+    corners = list(itertools.product(*((0,) if axis == slice_axis else (0, 1) for axis in range(3))))
     for voxels in torch.split(torch.nonzero(nearest > 15).flatten(), _CHUNK_VOXELS):
-        values = _interpolated(volumes, [plane.index_select(0, voxels) for plane in planes], strides)
+        values = _interpolated(volumes, [plane.index_select(0, voxels) for plane in planes], strides, corners)
         for modality, of_modality in enumerate(values):
             result[modality].index_copy_(0, voxels, of_modality)
     shape = places[0].shape
     return result.reshape(len(image), *shape), nearest.reshape(shape)
 
 
-def _interpolated(volumes: Tensor, points: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
-    """Return (modality, N): volumes (modality, voxels) between the eight voxels around each of N points."""
+def _interpolated(
+    volumes: Tensor, points: Sequence[Tensor], strides: Sequence[int], corners: Sequence[tuple[int, ...]]
+) -> Tensor:
+    """Return (modality, N): volumes (modality, voxels) between the voxels at the corners around each of N points."""
     lows = [point.floor() for point in points]
     shares = [(1 - (point - low), point - low) for point, low in zip(points, lows, strict=True)]
     first = torch.zeros((), dtype=torch.int32)
     for low, stride in zip(lows, strides, strict=True):
         first = first + low.to(torch.int32) * stride
     values = torch.zeros((len(volumes), len(points[0])))
-    for corner in itertools.product((0, 1), repeat=3):
+    for corner in corners:
         weight = shares[0][corner[0]] * shares[1][corner[1]] * shares[2][corner[2]]
         start = sum(step * stride for step, stride in zip(corner, strides, strict=True))
         for modality, volume in enumerate(volumes):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from brats_seg.config import SamplingConfig
 from brats_seg.errors import ConfigError, did_you_mean
+from brats_seg.networks.slices import slice_axis
 
 if TYPE_CHECKING:
     from brats_seg.preprocessing.store import StoredCase
@@ -53,6 +54,12 @@ class CasePool:
         self._weights = _weights(config, regions)
         self._voxels = [_by_region(case.foreground(), len(regions)) for case in cases]
         self.shapes: list[Shape] = [_three(case.image().shape[1:]) for case in cases]
+
+    @property
+    def epoch_patches(self) -> int:
+        """Patches that an epoch is worth: one a case; where patches are slices, one a slice of each case's crop."""
+        axis = slice_axis(self.patch)
+        return len(self.cases) if axis is None else sum(shape[axis] for shape in self.shapes)
 
     def place(self, seed: int, step: int, sample: int, batch: int) -> PatchPlace:
         """Return the patch of a sample (0 ... batch - 1) of a step (from 1)."""

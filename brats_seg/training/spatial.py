@@ -3,7 +3,7 @@
 A voxel o of the patch, counted from the patch's centre, shows the case at centre + matrix @ o + displacement(o), in
 voxels of the case. Rotation, scale and mirroring are one matrix, the elastic part a cubic B-spline of few control
 points. So the box of voxels that a patch needs is known before it is read, and one resampling does everything. A draw
-that only mirrors is no resampling at all: those voxels are copied.
+that only mirrors is no resampling at all: those voxels are copied. A patch of slices moves within their plane alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class SpatialDraw:
     """(3, 3), from patch voxels to voxels of the case, both (K, J, I) from the patch's centre."""
     displacement: NDArray[np.float32] | None = None
     """(3, nodes K, J, I): displacement of the control points in voxels of the case; None = no elastic part."""
+    slice_axis: int | None = None
+    """Axis (0, 1, 2 for K, J, I) along which slices stay as they are; None = a patch of a volume."""
 
     @property
     def is_resampled(self) -> bool:
@@ -44,31 +46,42 @@ class SpatialDraw:
         return self.displacement is not None or not np.array_equal(np.abs(self.matrix), np.eye(3))
 
 
-def draw_spatial(config: AugmentationConfig, patch: Shape, random: np.random.Generator) -> SpatialDraw:
-    """Return a spatial transform; always takes the same count of numbers from `random`."""
+def draw_spatial(
+    config: AugmentationConfig, patch: Shape, random: np.random.Generator, slice_axis: int | None = None
+) -> SpatialDraw:
+    """Return a spatial transform, in the plane of slices if a patch has a `slice_axis`.
+
+    Always takes the same count of numbers from `random`.
+    """
     chance = random.random(6)
     flip = chance[:3] < config.flip
     angles = random.uniform(-1, 1, 3) * np.deg2rad(config.rotation_degrees)
     scale = random.uniform(*config.scaling_range)
     sd_share = random.random()
     nodes = np.clip(random.standard_normal((3, *map(_num_nodes, patch))), -_MOST_SDS, _MOST_SDS)
+    scales = np.full(3, scale)
+    if slice_axis is not None:
+        flip[slice_axis], scales[slice_axis], nodes[slice_axis] = False, 1.0, 0.0
+        angles[np.arange(3) != slice_axis] = 0.0
     matrix = np.diag(np.where(flip, -1.0, 1.0))
     if chance[3] < config.rotation:
         matrix = _rotation(angles) @ matrix
     if chance[4] < config.scaling:
-        matrix = matrix * scale
+        matrix = matrix * scales
     is_elastic = chance[5] < config.elastic
     return SpatialDraw(
         flip=(bool(flip[0]), bool(flip[1]), bool(flip[2])),
         matrix=matrix,
         displacement=(nodes * sd_share * config.elastic_voxels).astype(np.float32) if is_elastic else None,
+        slice_axis=slice_axis,
     )
 
 
 def source_box(draw: SpatialDraw, centre: NDArray[np.float64], patch: Shape, size: Shape) -> tuple[Shape, Shape]:
     """Return start and end (K, J, I) of the voxels of a case that a patch needs, with all neighbours.
 
-    Where the patch reaches beyond the case the box holds one layer of voxels outside (-1 or `size`), no more.
+    Where the patch reaches beyond the case the box holds one layer of voxels outside (-1 or `size`), no more. Along the
+    slice axis it is as thick as the patch, wherever that lies.
 
     Args:
         draw: the transform.
@@ -81,6 +94,9 @@ def source_box(draw: SpatialDraw, centre: NDArray[np.float64], patch: Shape, siz
         reach = reach + np.abs(draw.displacement).max(axis=(1, 2, 3))
     start = np.clip(np.floor(centre - reach - 1e-3), -1, np.array(size) - 1).astype(int)
     end = np.clip(np.ceil(centre + reach + 1e-3) + 1, start + 2, np.array(size) + 1).astype(int)
+    if (axis := draw.slice_axis) is not None:
+        start[axis] = round(centre[axis] - (patch[axis] - 1) / 2)
+        end[axis] = start[axis] + patch[axis]
     return (int(start[0]), int(start[1]), int(start[2])), (int(end[0]), int(end[1]), int(end[2]))
 
 

@@ -37,7 +37,11 @@ _PROBABILITIES = (
 _LARGEST_GAIN = 0.99
 
 _WIDTH_ARGUMENTS: Mapping[str, tuple[str, int | None]] = {
+    "attentionunet": ("channels", None),
+    "basicunet": ("features", None),
+    "basicunetplusplus": ("features", None),
     "dynunet": ("filters", None),
+    "flexibleunet": ("decoder_channels", None),
     "segresnet": ("init_filters", 8),
     "segresnet_ds": ("init_filters", 8),
     "swinunetr": ("feature_size", 12),
@@ -111,7 +115,7 @@ def _patches(config: RunConfig) -> tuple[Patch, ...]:
     stride = stride_of(config.network)
     scaled = [tuple(round(edge * factor) for edge in config.train.patch) for factor in _PATCH_FACTORS]
     near = {config.train.patch} | {nearest_patch(config.network, (k, j, i)) for k, j, i in scaled}
-    fitting = [patch for patch in near if min(patch) >= 8 and math.prod(patch) >= 2 * math.prod(stride)]
+    fitting = [patch for patch in near if not 1 < min(patch) < 8 and math.prod(patch) >= 2 * math.prod(stride)]
     return tuple(sorted(fitting, key=lambda patch: (math.prod(patch), patch)))
 
 

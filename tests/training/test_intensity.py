@@ -18,7 +18,9 @@ from brats_seg.training.intensity import IntensityDraw, change_intensities, draw
 from brats_seg.training.sampling import generator
 
 ONES, ZEROS = np.ones(2), np.zeros(2)
-STILL = IntensityDraw(0.0, 0, np.zeros((2, 3)), ONES, ONES, ONES, ONES, ONES, ONES, ZEROS, np.array([True, True]))
+STILL = IntensityDraw(
+    0.0, 0, np.zeros((2, 3)), ONES, ONES, np.ones((2, 3)), ONES, ONES, ONES, ZEROS, np.array([True, True])
+)
 EVERYTHING = AugmentationConfig(
     noise=1, blur=1, brightness=1, contrast=1, low_resolution=1, gamma=1, gamma_inverted=1, gain=0.1, shift=0.1
 )
@@ -93,7 +95,7 @@ def test_blur_equals_scipys_in_the_brain() -> None:
 def test_low_resolution_keeps_the_nearest_voxels_and_interpolates_between() -> None:
     # half of 4 voxels: the two cells' nearest are voxels 1 and 3 (centres at 1 and 3, ties upwards); they lie at .5
     # and 2.5, so voxels 0 and 3 repeat them and 1 and 2 lie a quarter of the way
-    result = changed(line(1, 5, 7, 9), resolution=np.array([0.5, 1]))
+    result = changed(line(1, 5, 7, 9), resolution=np.array([[0.5] * 3, [1.0] * 3]))
     assert result[0].flatten().tolist() == pytest.approx([5, 6, 8, 9])
     assert torch.equal(result[1], line(1, 5, 7, 9)[1])
 
