@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -109,12 +109,8 @@ def predict(
     modalities = members[0].description.modalities
     found = request.find(modalities, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
     ensemble = load_ensemble(members, device, num_cases=len(found))
-    wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
-    _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
-    made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
-    if save_masks:
-        require_pictures(found)
-        made_by["has_masks"] = True
+    wanted = _wanted_of(found, edition, ensemble)
+    made_by = _made_by(ensemble, found, save_probabilities, save_masks)
     record = provenance(device=str(ensemble), models=[str(member.run.resolve()) for member in members])
     with PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None) as folder:
         folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
@@ -161,6 +157,22 @@ def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
         f"next: brats-seg export itksnap {data} --prediction {output} --out DIR, "
         f"or brats-seg evaluate {data} {output} --protocol brats2020 --out DIR"
     )
+
+
+def _wanted_of(found: Sequence[Case], edition: str | None, ensemble: Ensemble) -> dict[str, Wanted]:
+    """Return the label map that is asked for of each case, by its name, if the models can make it."""
+    wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
+    _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
+    return wanted
+
+
+def _made_by(ensemble: Ensemble, found: Sequence[Case], save_probabilities: bool, save_masks: bool) -> dict[str, Any]:
+    """Return what decides what is written."""
+    made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
+    if save_masks:
+        require_pictures(found)
+        made_by["has_masks"] = True
+    return made_by
 
 
 def _check_editions(ensemble: Ensemble, names: Iterable[str]) -> None:

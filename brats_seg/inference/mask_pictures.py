@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ MASKS = "masks"
 """Folder of mask pictures in a folder of predictions."""
 
 
-def require_pictures(cases: list[Case]) -> None:
+def require_pictures(cases: Sequence[Case]) -> None:
     """Refuse cases that are volumes.
 
     Raises:
