@@ -21,7 +21,9 @@ from brats_seg.commands.options import (
 )
 from brats_seg.commands.process import prepare_process
 from brats_seg.data.cases import Case
-from brats_seg.editions import get_edition
+from brats_seg.data.reading import slice_numbers
+from brats_seg.data.slices import require_no_gaps
+from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
 from brats_seg.inference.mask_pictures import require_pictures, write_masks
@@ -121,7 +123,7 @@ def predict(
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
-        _say_done(len(todo), request.output, request.data or "DATA")
+        _say_done(len(todo), request.output, request.data or "DATA", get_edition(found[0].edition))
 
 
 def _split(words: Sequence[str], *, has_files: bool) -> tuple[list[str], list[str]]:
@@ -151,8 +153,11 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
 
 
-def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
+def _say_done(num_cases: int, output: Path, data: Path | str, edition: Edition) -> None:
     print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
+    if edition.is_two_dimensional:
+        print(f"next: brats-seg evaluate {data} {output} --protocol plain --out DIR")
+        return
     print(
         f"next: brats-seg export itksnap {data} --prediction {output} --out DIR, "
         f"or brats-seg evaluate {data} {output} --protocol brats2020 --out DIR"
@@ -163,6 +168,8 @@ def _wanted_of(found: Sequence[Case], edition: str | None, ensemble: Ensemble) -
     """Return the label map that is asked for of each case, by its name, if the models can make it."""
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
     _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
+    numbers = {case.name: slice_numbers(image.path) for case in found for image in list(case.images.values())[:1]}
+    require_no_gaps(numbers, max(member.block[0] for member in ensemble.members))
     return wanted
 
 

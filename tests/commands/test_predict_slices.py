@@ -71,3 +71,20 @@ def test_masks_of_volumes_are_refused(
 ) -> None:
     assert run(["predict", str(tiny_run), str(phantom_download), str(tmp_path / "out"), "--save-masks"]) == 2
     assert "pictures of masks are for 2D sets" in capsys.readouterr().err
+
+
+def test_a_network_of_volumes_neither_learns_from_gaps_nor_predicts_over_them(
+    predicted: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = sliced_case_name(3)
+    write_slices(tmp_path / "set", 3, size=40, num_slices=8)
+    for what in ("", "_mask"):
+        (tmp_path / "set" / "kaggle_3m" / name / f"{name}_4{what}.tif").unlink()
+    reason = f"case {name}: slice 4 not there; the network sees 8 slices at once"
+    assert run(["predict", str(predicted / "run"), str(tmp_path / "set"), str(tmp_path / "out"), "--quiet"]) == 2
+    assert reason in capsys.readouterr().err
+    store = tmp_path / "store"
+    assert run(["prepare", str(tmp_path / "set"), str(store), "--jobs", "1", "--quiet"]) == 0
+    words = ["train", str(tiny_recipe), f"data.store={store}", f"output={tmp_path / 'run'}", "data.num_folds=3"]
+    assert run([*words, "train.patch=[8,24,16]", "inference.window=[8,48,32]", "--quiet"]) == 2
+    assert reason in capsys.readouterr().err
