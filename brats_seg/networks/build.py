@@ -116,9 +116,9 @@ def _basicunetplusplus() -> type[nn.Module]:
 
 
 def _flexibleunet() -> type[nn.Module]:
-    from monai.networks.nets.flexible_unet import FlexibleUNet  # noqa: PLC0415
+    from brats_seg.networks.supervised import BackboneUNet  # noqa: PLC0415
 
-    return FlexibleUNet
+    return BackboneUNet
 
 
 def _segresnet() -> type[nn.Module]:

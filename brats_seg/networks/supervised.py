@@ -2,7 +2,8 @@
 
 DynUNet blows every head up to full size and stacks them, so that four heads cost four full-size losses; here each comes
 at its own resolution. SegResNetDS computes its heads for prediction, too; here they rest then. BasicUNetPlusPlus gives
-a list whatever it has, the best head last; here it comes first, and alone for prediction.
+a list whatever it has, the best head last; here it comes first, and alone for prediction. FlexibleUNet's backbones
+keep layers of the classifier that they were made for; here those learn nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,25 @@ from typing import Any, Self
 
 from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 from monai.networks.nets.dynunet import DynUNet
+from monai.networks.nets.flexible_unet import FlexibleUNet
 from monai.networks.nets.segresnet_ds import SegResNetDS
 from torch import Tensor
 
-__all__ = ["SupervisedBasicUNetPlusPlus", "SupervisedDynUNet", "SupervisedSegResNetDS"]
+__all__ = ["BackboneUNet", "SupervisedBasicUNetPlusPlus", "SupervisedDynUNet", "SupervisedSegResNetDS"]
+
+_CLASSIFIER = ("_conv_head", "_bn1", "_fc", "fc")
+"""Layers of MONAI's EfficientNet and ResNet that FlexibleUNet does not call."""
+
+
+class BackboneUNet(FlexibleUNet):
+    """MONAI's FlexibleUNet; weights that get no gradient, which would stop several processes, ask for none."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for name in _CLASSIFIER:
+            layer = getattr(self.encoder, name, None)
+            if layer is not None:
+                layer.requires_grad_(requires_grad=False)
 
 
 class SupervisedBasicUNetPlusPlus(BasicUNetPlusPlus):

@@ -61,6 +61,7 @@ def draw_spatial(
     nodes = np.clip(random.standard_normal((3, *map(_num_nodes, patch))), -_MOST_SDS, _MOST_SDS)
     scales = np.full(3, scale)
     if slice_axis is not None:
+        nodes = np.repeat(nodes.take([0], 1 + slice_axis), nodes.shape[1 + slice_axis], 1 + slice_axis)
         flip[slice_axis], scales[slice_axis], nodes[slice_axis] = False, 1.0, 0.0
         angles[np.arange(3) != slice_axis] = 0.0
     matrix = np.diag(np.where(flip, -1.0, 1.0))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monai.inferers.inferer import SlidingWindowInferer
 from torch import Tensor
 
-from brats_seg.inference.windows import plan_windows, predict_probabilities
+from brats_seg.inference.windows import num_passes, plan_windows, predict_probabilities
 
 SIZES = st.integers(16, 60)
 
@@ -135,3 +135,36 @@ def test_flips_average_all_eight_mirrorings() -> None:
     mirrored = predict_probabilities(_soft, image.flip(1, 3), window=(16, 16, 16), num_regions=2, tta="flips")
     assert torch.allclose(result, mirrored.flip(1, 3), atol=1e-6)
     assert not torch.allclose(result, predict_probabilities(_soft, image, window=(16, 16, 16), num_regions=2))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_network_of_slices_sees_each_slice_and_its_neighbours_with_background_beyond(axis: int) -> None:
+    volume = torch.randn(2, 5, 16, 16, generator=torch.Generator().manual_seed(2)) + 10
+    image = volume.movedim(1, 1 + axis)
+    window = [16, 16]
+    window.insert(axis, 1)
+    k, j, i = window
+
+    def mean_of_neighbours(blocks: Tensor) -> Tensor:
+        return torch.logit(blocks[:, :1].mean(2 + axis, keepdim=True) / 100)
+
+    found = predict_probabilities(
+        mean_of_neighbours, image, window=(k, j, i), num_regions=1, overlap=0.0, batch=2, neighbours=1
+    ).movedim(1 + axis, 1)
+    padded = torch.nn.functional.pad(volume[0], (0, 0, 0, 0, 1, 1))
+    expected = torch.stack([padded[k : k + 3].mean(0) for k in range(5)]) / 100
+    assert torch.allclose(found[0], expected, atol=1e-5)
+
+
+def test_slices_are_mirrored_in_their_plane_alone_and_skipped_without_brain() -> None:
+    image = torch.zeros(1, 6, 16, 16)
+    image[:, 2:4] = torch.randn(1, 2, 16, 16)
+    seen: list[Tensor] = []
+
+    def remember(patches: Tensor) -> Tensor:
+        seen.extend(patches)
+        return patches * 0
+
+    predict_probabilities(remember, image, window=(1, 16, 16), num_regions=1, overlap=0.5, batch=3, tta="flips")
+    assert len(seen) == 2 * 4 == num_passes((2, 16, 16), (1, 16, 16), 0.5, "flips")
+    assert len({tuple(patch.flatten().tolist()) for patch in seen}) == 8

@@ -9,7 +9,14 @@ import torch
 
 from brats_seg.config import LossConfig, NetworkConfig, load_config, recipe_names
 from brats_seg.errors import ConfigError
-from brats_seg.networks.build import build_network, check_patch, count_weights, nearest_patch, stride_of
+from brats_seg.networks.build import (
+    build_network,
+    check_patch,
+    check_window,
+    count_weights,
+    nearest_patch,
+    stride_of,
+)
 from brats_seg.networks.heads import heads_of
 from brats_seg.networks.losses import build_loss
 
@@ -17,6 +24,8 @@ SMALL = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size":
 SUPERVISED = {**SMALL, "deep_supervision": True, "deep_supr_num": 1}
 SWIN = {"feature_size": 12, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 2}
 UNET = {"channels": [4, 8, 8], "strides": [2, 2]}
+BASIC = {"features": [4, 4, 8, 8, 8, 4]}
+FLEXIBLE = {"backbone": "resnet10", "decoder_channels": [16, 8, 8, 8, 8]}
 
 
 def smallest_patch(network: NetworkConfig) -> tuple[int, int, int]:
@@ -103,6 +112,10 @@ def test_channels_cannot_be_set_by_hand() -> None:
         ("segresnet", {"blocks_down": [1, 2]}, r"blocks_up=\[1, 1, 1\]: expected one number less .*\[1, 2\]"),
         ("segresnet", {"norm": ["group", {"num_groups": 3}]}, "MONAI's segresnet refuses them"),
         ("segresnet_ds", {"blocks_up": [1]}, r"blocks_up=\[1\]: expected one number less"),
+        ("attentionunet", {"channels": [4, 8], "strides": [2, 2]}, r"strides=\[2, 2\]: expected one number less"),
+        ("basicunet", {"features": [4, 8]}, r"features=\[4, 8\]: expected six numbers"),
+        ("flexibleunet", {"backbone": "resnet11"}, "invalid model_name resnet11"),
+        ("flexibleunet", {"backbone": "resnet10", "pretrained": True}, "flexibleunet has no such argument"),
         ("swinunetr", {"feature_size": 13}, "divisible by 12"),
         ("swinunetr", {"patch_size": 4}, "patch_size=4: the decoder fits 2 only"),
         ("swinunetr", {"use_hyena": True}, "MONAI's swinunetr refuses them"),
@@ -128,6 +141,9 @@ def test_arguments_that_no_network_can_be_built_from_are_an_error_of_the_config(
         ("segresnet", {"blocks_down": [1, 1, 1], "blocks_up": [1, 1], "upsample_mode": "deconv"}, (4, 4, 4)),
         ("segresnet_ds", {"init_filters": 4, "blocks_down": [1, 1, 1], "dsdepth": 2, "norm": "instance"}, (4, 4, 4)),
         ("segresnet_ds", {"init_filters": 4, "norm": "instance", "resolution": [4, 1, 1]}, (2, 8, 8)),
+        ("attentionunet", UNET, (4, 4, 4)),
+        ("basicunet", BASIC, (16, 16, 16)),
+        ("basicunetplusplus", BASIC, (16, 16, 16)),
         ("swinunetr", SWIN, (32, 32, 32)),
     ],
 )
@@ -146,21 +162,87 @@ def test_every_network_takes_the_smallest_patch_of_its_stride_with_and_without_s
     for level, head in enumerate(heads_of(output)):
         assert head.shape == (1, 3, *(edge // 2**level for edge in patch))
     build_loss(LossConfig())(output, torch.zeros(1, 3, *patch)).backward()
-    assert all(weight.grad is not None for weight in network.parameters())
+    assert all(weight.grad is not None for weight in network.parameters() if weight.requires_grad)
     with torch.inference_mode():
         logits = network.eval()(volume)
         assert isinstance(logits, torch.Tensor)
         assert logits.shape == (1, 3, *patch)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "stride"),
+    [
+        ("attentionunet", {**UNET, "dropout": 0.1}, 4),
+        ("basicunet", {**BASIC, "norm": "batch", "dropout": 0.2}, 16),
+        ("basicunetplusplus", {**BASIC, "norm": ["group", {"num_groups": 2}], "deep_supervision": True}, 16),
+        ("dynunet", {**SUPERVISED, "norm_name": "instance", "dropout": 0.1}, 4),
+        ("flexibleunet", FLEXIBLE, 32),
+        ("flexibleunet", {**FLEXIBLE, "backbone": "efficientnet-b0", "dropout": 0.1}, 32),
+        ("segresnet", {}, 8),
+        ("unet", {**UNET, "strides": [2, [1, 2]], "norm": "batch", "num_res_units": 1}, (2, 4)),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 2])
+def test_networks_of_slices_take_and_give_slices_along_any_axis(
+    name: str, arguments: dict[str, Any], stride: int | tuple[int, int], axis: int
+) -> None:
+    config = NetworkConfig(name=name, spatial_dims=2, neighbours=axis // 2, arguments=arguments)
+    edges = stride_of(config)
+    assert edges == (stride if isinstance(stride, tuple) else (stride, stride))
+    network = build_network(config, in_channels=2, out_channels=3)
+    patch = [2 * edge for edge in edges]
+    patch.insert(axis, 1)
+    seen = patch.copy()
+    seen[axis] += 2 * config.neighbours
+    output = network.train()(torch.randn(2, 2, *seen))
+    assert heads_of(output)[0].shape == (2, 3, *patch)
+    build_loss(LossConfig())(output, torch.zeros(2, 3, *patch)).backward()
+    assert all(weight.grad is not None for weight in network.parameters() if weight.requires_grad)
+    with torch.inference_mode():
+        assert network.eval()(torch.randn(1, 2, *seen)).shape == (1, 3, *patch)
+
+
+def test_stem_of_slices_folds_their_plane_alone() -> None:
+    config = NetworkConfig(spatial_dims=2, stem=2, arguments=SMALL)
+    assert stride_of(config) == (8, 8)
+    assert nearest_patch(config, (1, 20, 31)) == (1, 16, 32)
+    network = build_network(config, in_channels=2, out_channels=1)
+    assert network(torch.zeros(1, 2, 1, 16, 24)).shape == (1, 1, 1, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("dims", "patch", "message"),
+    [
+        (2, (16, 16, 16), r"spatial_dims=2 takes exactly one edge of 1; use train\.patch=\[1, 16, 16\]"),
+        (3, (1, 16, 16), r"spatial_dims=3 takes no edge of 1; use network\.spatial_dims=2"),
+        (2, (18, 1, 16), r"multiple of \[4, 1, 4\] \(strides x stem\); the nearest is \[16, 1, 16\]"),
+        (2, (1, 4, 4), r"one voxel is left.*use at least \[1, 8, 8\]"),
+    ],
+)
+def test_patch_of_the_other_kind_is_refused(dims: int, patch: tuple[int, int, int], message: str) -> None:
+    config = NetworkConfig.model_validate({"spatial_dims": dims, "arguments": SMALL})
+    with pytest.raises(ConfigError, match=message):
+        check_patch(config, patch)
+
+
+def test_window_and_mirrorings_keep_to_the_plane_that_was_trained() -> None:
+    config = NetworkConfig(spatial_dims=2, arguments=SMALL)
+    check_window(config, (1, 16, 24), (1, 16, 16), ("J", "I"))
+    with pytest.raises(ConfigError, match=r"inference\.window=\[16, 1, 16\].*trained on slices of \[1, 16, 16\]"):
+        check_window(config, (16, 1, 16), (1, 16, 16), "none")
+    with pytest.raises(ConfigError, match=r"inference\.tta=\['K', 'J'\].*cannot be mirrored along K"):
+        check_window(config, (1, 16, 16), (1, 16, 16), ("K", "J"))
+
+
 def test_supervised_networks_have_as_many_heads_as_asked_for() -> None:
     def num_heads(name: str, arguments: dict[str, Any]) -> int:
         network = build_network(NetworkConfig(name=name, arguments=arguments), in_channels=1, out_channels=1)
-        return len(heads_of(network(torch.randn(1, 1, 16, 16, 16))))
+        return len(heads_of(network(torch.randn(1, 1, 32, 16, 16))))
 
     assert num_heads("dynunet", SMALL) == 1
     assert num_heads("dynunet", SUPERVISED) == 2
     assert num_heads("segresnet_ds", {"init_filters": 4, "dsdepth": 3}) == 3
+    assert num_heads("basicunetplusplus", {**BASIC, "deep_supervision": True}) == 4
 
 
 def test_network_by_its_name_alone_has_monais_defaults() -> None:

@@ -17,6 +17,7 @@ from brats_seg.config import LossConfig
 from brats_seg.errors import ConfigError
 from brats_seg.networks.losses import (
     LOSSES,
+    BCELoss,
     DiceCELoss,
     DiceFocalLoss,
     DiceLoss,
@@ -46,6 +47,12 @@ def test_dice_and_cross_entropy_of_four_voxels_by_hand() -> None:
     cross_entropy = -(math.log(0.75) + math.log(0.25) + math.log(0.25) + math.log(0.75)) / 4
     assert DiceCELoss()(*four_voxels()).item() == pytest.approx(dice + cross_entropy, abs=1e-6)
     assert DiceCELoss(2.0, 0.0, smooth_nr=0.5)(*four_voxels()).item() == pytest.approx(2 * (1 - 2.5 / 5))
+
+
+def test_binary_cross_entropy_of_four_voxels_by_hand() -> None:
+    expected = -(math.log(0.75) + math.log(0.25) + math.log(0.25) + math.log(0.75)) / 4
+    assert BCELoss()(*four_voxels()).item() == pytest.approx(expected)
+    assert build_loss(LossConfig(name="bce"))(*four_voxels()).item() == pytest.approx(expected)
 
 
 def test_focal_loss_of_four_voxels_by_hand() -> None:

@@ -21,6 +21,15 @@ def test_the_eight_voxels_of_a_block_become_channels_of_one_place() -> None:
     assert deep[0, :, 0, 1, 0].tolist() == [8, 9, 12, 13, 24, 25, 28, 29]
 
 
+def test_the_four_pixels_of_a_slices_block_become_channels_of_one_place() -> None:
+    slices = torch.arange(4 * 6.0).reshape(1, 1, 4, 6)
+    deep = space_to_depth(slices, 2)
+    assert deep.shape == (1, 4, 2, 3)
+    # block (1, 2) covers rows 2..3, columns 4..5: pixel (j, i) has the value 6 j + i
+    assert deep[0, :, 1, 2].tolist() == [16, 17, 22, 23]
+    assert torch.equal(depth_to_space(deep, 2), slices)
+
+
 def test_network_behind_the_stem_sees_half_the_resolution() -> None:
     seen = []
 

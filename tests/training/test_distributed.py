@@ -55,7 +55,7 @@ def together(
 Together = tuple[Path, list[dict[str, Any]]]
 
 
-@pytest.mark.parametrize("name", ["plain", "heads in parts"])
+@pytest.mark.parametrize("name", ["plain", "slices", "heads in parts"])
 def test_two_processes_with_half_the_batch_have_the_losses_and_scores_of_one(
     name: str, together: Together, script: ModuleType, phantom_store: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:

@@ -188,3 +188,22 @@ def test_changing_one_probability_leaves_the_other_draws_alone() -> None:
     )
     assert np.array_equal(first.gamma, second.gamma)
     assert (first.noise_sd, first.noise_seed) == (second.noise_sd, second.noise_seed)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_blur_and_low_resolution_of_slices_stay_in_their_plane(axis: int) -> None:
+    draw = draw_intensity(EVERYTHING, 64, generator(0, 3, 1, 0), axis)
+    others = [other for other in range(3) if other != axis]
+    assert not draw.blur_voxels[:, axis].any()
+    assert (draw.resolution[:, axis] == 1).all()
+    for values in (draw.blur_voxels[:, others], 1 - draw.resolution[:, others]):
+        assert 0.2 < (values > 0).mean() < 0.8
+
+
+def test_blurred_slice_keeps_its_mean_and_its_neighbours_apart() -> None:
+    image = torch.ones(1, 3, 30, 30)
+    image[:, 1] = 5
+    parameters = {"blur_voxels": np.array([[0, 1.0, 1.0]]), "resolution": np.array([[1, 0.5, 0.5]]), "is_kept": [True]}
+    neutral = dict.fromkeys(("brightness", "contrast", "gamma", "gamma_inverted", "gain"), np.ones(1))
+    result = changed(image, **parameters, **neutral, shift=np.zeros(1))
+    assert torch.allclose(result[0, :, 15, 15], torch.tensor([1.0, 5.0, 1.0]))

@@ -128,11 +128,30 @@ def test_run_that_stopped_between_checkpoints_continues_to_the_bit(
     assert [[row[c] for c in columns] for row in tables[0]] == [[row[c] for c in columns] for row in tables[1]]
 
 
-def test_deep_supervision_with_dropout_and_sgd_continues_to_the_bit(
-    tiny_recipe: Path, phantom_store: Path, tmp_path: Path
+SUPERVISED_WITH_DROPOUT = [
+    "network.arguments.deep_supervision=true",
+    "network.arguments.deep_supr_num=1",
+    "network.arguments.dropout=0.2",
+    "train.optimizer.name=sgd",
+    "train.loss.name=dice_focal",
+]
+SLICES_WITH_BATCH_NORM = [
+    "network.spatial_dims=2",
+    "network.neighbours=1",
+    "network.arguments.norm_name=batch",
+    "network.arguments.dropout=0.2",
+    "train.patch=[24,1,16]",
+    "train.optimizer.name=adamax",
+    "train.augmentation.elastic=0.5",
+    "inference.window=null",
+    "inference.batch=32",
+]
+
+
+@pytest.mark.parametrize("overrides", [SUPERVISED_WITH_DROPOUT, SLICES_WITH_BATCH_NORM], ids=["heads", "slices"])
+def test_dropout_heads_and_slices_continue_to_the_bit(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, overrides: list[str]
 ) -> None:
-    overrides = ["network.arguments.deep_supervision=true", "network.arguments.deep_supr_num=1"]
-    overrides += ["network.arguments.dropout=0.2", "train.optimizer.name=sgd", "train.loss.name=dice_focal"]
     straight, _ = trainer(tiny_recipe, phantom_store, tmp_path / "straight", *overrides)
     stopped, watcher = trainer(tiny_recipe, phantom_store, tmp_path / "stopped", *overrides)
     for one in (straight, stopped):

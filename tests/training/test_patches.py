@@ -58,10 +58,11 @@ def reader(
     patch: tuple[int, int, int] = (8, 8, 8),
     where: str = "disk",
     seed: int = 3,
+    neighbours: int = 0,
 ) -> PatchReader:
     pool = CasePool(cases, ("ET", "TC", "WT"), patch, SamplingConfig())  # type: ignore[arg-type]
     volumes = hold_cases(cases, where, CPU)  # type: ignore[arg-type]
-    return PatchReader(pool, volumes, augmentation, seed, is_pinned=False)
+    return PatchReader(pool, volumes, augmentation, seed, neighbours=neighbours, is_pinned=False)
 
 
 def test_sample_holds_the_voxels_of_its_place_and_zero_outside() -> None:
@@ -201,3 +202,39 @@ def test_sample_on_a_gpu_equals_the_cpus(where: str) -> None:
         close = torch.isclose(expected[0], found[0].cpu(), atol=1e-3)
         assert close.float().mean() > 0.999  # the rest lies halfway between two voxels
         assert (expected[1] == found[1].cpu()).float().mean() > 0.999
+
+
+RESAMPLED = AugmentationConfig(rotation=1, scaling=1, elastic=1)
+
+
+@pytest.mark.parametrize("augmentation", [NOTHING, RESAMPLED], ids=["copied", "resampled"])
+@pytest.mark.parametrize("patch", [(1, 8, 8), (8, 1, 8), (8, 8, 1)])
+def test_slice_is_read_alone(patch: tuple[int, int, int], augmentation: AugmentationConfig) -> None:
+    axis = patch.index(1)
+    own = reader([FakeCase("a", (12, 12, 12))], augmentation, patch)
+    sample = own.sample(5, 0, 1)
+    assert sample.image.shape[1 + axis] == sample.label_map.shape[axis] == 1
+    image, masks = augment(sample, CPU)
+    assert (tuple(image.shape), tuple(masks.shape)) == ((2, *patch), (3, *patch))
+
+
+@pytest.mark.parametrize("augmentation", [NOTHING, RESAMPLED], ids=["copied", "resampled"])
+def test_neighbours_come_with_a_slice_and_are_background_beyond_the_case(augmentation: AugmentationConfig) -> None:
+    case = FakeCase("a", (2, 8, 8))
+    own = reader([case], augmentation, (1, 8, 8), neighbours=2)
+    for step in range(1, 5):
+        at = own.pool.place(3, step, 0, 1).start[0]
+        sample = own.sample(step, 0, 1)
+        assert sample.image.shape[1] == 5
+        has_voxels = sample.image.bool().flatten(2).any(2).any(0).tolist()
+        assert has_voxels == [0 <= at - 2 + n < 2 for n in range(5)]
+        image, masks = augment(sample, CPU)
+        assert (image.shape[1], masks.shape[1]) == (5, 1)
+
+
+def test_masks_are_those_of_the_slice_between_its_neighbours() -> None:
+    case = FakeCase("a", (6, 8, 8))
+    own = reader([case], NOTHING, (1, 8, 8), neighbours=1)
+    at = own.pool.place(3, 2, 0, 1).start[0]
+    masks = augment(own.sample(2, 0, 1), CPU)[1]
+    assert torch.equal(masks[2, 0].bool(), torch.from_numpy(case.label_map()[at] > 0))

@@ -148,3 +148,26 @@ def test_threads_do_not_change_the_result() -> None:
     torch.set_num_threads(2)
     two = moved(case(), drawn(2), 11.0, 11.0, 13.0)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_block_of_slices_is_resampled_as_a_volume_is(axis: int) -> None:
+    """Along the slice axis places are whole, so the corners that are left out have no weight."""
+    edges, size = [10, 12], [20, 22]
+    edges.insert(axis, 3)
+    size.insert(axis, 3)
+    generator_of_image = torch.Generator().manual_seed(axis)
+    image = torch.randn(2, *size, generator=generator_of_image)
+    label_map = torch.randint(0, 4, tuple(size), generator=generator_of_image, dtype=torch.uint8)
+    k, j, i = edges
+    draw = draw_spatial(EVERYTHING, (k, j, i), generator(0, 2, 4, 0), axis)
+    places = patch_coordinates(draw, (np.array(size) - 1) / 2, (k, j, i), torch.device("cpu"))
+    padded = torch.nn.functional.pad(image, (1,) * 6), torch.nn.functional.pad(label_map, (1,) * 6)
+    of_block = resample(image, label_map, image != 0, places, axis)
+    of_volume = resample(*padded, padded[0] != 0, [place + 1 for place in places])
+    inside = torch.stack(
+        [(p > 0.5) & (p < n - 1.5) for number, (p, n) in enumerate(zip(places, size, strict=True)) if number != axis]
+    ).all(0)
+    assert inside.float().mean() > 0.4
+    assert torch.allclose(of_block[0][:, inside], of_volume[0][:, inside], atol=1e-4)
+    assert (of_block[1] == of_volume[1])[inside].float().mean() > 0.99  # the rest lies halfway between two voxels

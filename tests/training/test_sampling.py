@@ -86,3 +86,17 @@ def test_case_without_tumour_is_sampled_anywhere() -> None:
     cases = [FakeCase("a", (30, 30, 30))]
     starts = {pool(cases, foreground=1.0).place(0, step, 0, 1).start for step in range(1, 50)}
     assert len(starts) > 30
+
+
+def test_foreground_slices_are_those_of_their_voxel_and_others_lie_anywhere() -> None:
+    cases = [FakeCase("a", (30, 20, 20), [(2, 7, 10, 10)])]
+    at_tumour = {pool(cases, (1, 16, 16), foreground=1.0).place(0, step, 0, 1).start[0] for step in range(1, 50)}
+    anywhere = {pool(cases, (1, 16, 16), foreground=0.0).place(0, step, 0, 1).start[0] for step in range(1, 400)}
+    assert at_tumour == {7}
+    assert anywhere == set(range(30))
+
+
+def test_epoch_of_slices_is_every_slice_once_and_of_volumes_every_case() -> None:
+    cases = [FakeCase("a", (30, 20, 20)), FakeCase("b", (1, 20, 21))]
+    epochs = [pool(cases, patch).epoch_patches for patch in ((1, 16, 16), (16, 16, 1), (8, 8, 8))]
+    assert epochs == [31, 41, 2]

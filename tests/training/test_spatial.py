@@ -109,3 +109,36 @@ def test_changing_one_probability_leaves_the_other_draws_alone() -> None:
     )
     assert first.flip == second.flip
     assert np.linalg.det(first.matrix) == pytest.approx(np.linalg.det(second.matrix))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("step", range(3))
+def test_slices_move_in_their_plane_alone(axis: int, step: int) -> None:
+    edges = [40, 48]
+    edges.insert(axis, 3)
+    k, j, i = edges
+    draw = draw_spatial(EVERYTHING, (k, j, i), generator(0, 2, step, 0), axis)
+    centre = np.array([11.0, 12.0, 13.0])
+    planes = patch_coordinates(draw, centre, (k, j, i), CPU)
+    where = planes[axis].movedim(axis, 0)
+    assert all((where[n] == centre[axis] + n - 1).all() for n in range(3))
+    others = [plane.movedim(axis, 0) for number, plane in enumerate(planes) if number != axis]
+    assert all(torch.allclose(plane[0], plane[2], atol=1e-4) for plane in others)
+    assert not any(torch.equal(plane[0], plane[0].round()) for plane in others)
+    start, end = source_box(draw, centre, (k, j, i), SIZE)
+    assert (start[axis], end[axis]) == (centre[axis] - 1, centre[axis] + 2)
+
+
+def test_slice_takes_the_same_random_numbers_as_a_volume() -> None:
+    randoms = [generator(0, 2, 1, 0) for _ in range(2)]
+    for random, axis in zip(randoms, (None, 0), strict=True):
+        draw_spatial(EVERYTHING, (1, 16, 16), random, axis)
+    assert randoms[0].random() == randoms[1].random()
+
+
+def test_slice_that_is_only_mirrored_is_copied() -> None:
+    draws = [
+        draw_spatial(AugmentationConfig(rotation=0, scaling=0), (1, 8, 8), generator(0, 2, n, 0), 0) for n in range(9)
+    ]
+    assert not any(draw.is_resampled or draw.flip[0] for draw in draws)
+    assert any(draw.flip[1] for draw in draws)

@@ -22,6 +22,16 @@ from brats_seg.training.loop import Trainer
 CPU = torch.device("cpu")
 VARIANTS = {
     "plain": ["train.validate_every=6"],
+    "slices": [
+        "network.spatial_dims=2",
+        "network.neighbours=1",
+        "train.patch=[1,24,16]",
+        "inference.window=null",
+        "inference.batch=16",
+        "train.loss.name=dice",
+        "train.steps=3",
+        "train.validate_every=3",
+    ],
     "heads in parts": [
         "network.arguments.deep_supervision=true",
         "network.arguments.deep_supr_num=1",
