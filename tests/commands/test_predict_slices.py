@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from brats_seg.cli import run
+from brats_seg.commands.inputs import read_request
 from brats_seg.data.phantom_slices import sliced_case_name, write_slices
 from brats_seg.data.reading import read_label_map
 
@@ -88,3 +89,13 @@ def test_a_network_of_volumes_neither_learns_from_gaps_nor_predicts_over_them(
     words = ["train", str(tiny_recipe), f"data.store={store}", f"output={tmp_path / 'run'}", "data.num_folds=3"]
     assert run([*words, "train.patch=[8,24,16]", "inference.window=[8,48,32]", "--quiet"]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_edition_images_takes_each_slice_as_an_image(tmp_path: Path) -> None:
+    write_slices(tmp_path / "set", 1, size=32, num_slices=2)
+    for edition, names in (
+        (None, [sliced_case_name(1)]),
+        ("images", [f"{sliced_case_name(1)}_1", f"{sliced_case_name(1)}_2"]),
+    ):
+        request = read_request([str(tmp_path / "set"), str(tmp_path / "out")], {}, edition=edition)
+        assert [case.name for case in request.find(("grey",), allow_missing=False, could_miss=False)] == names
