@@ -45,7 +45,6 @@ _AS_TUTORIAL = [
     "train.optimizer={name: adam, learning_rate: 0.0001, weight_decay: 0.00001}",
     f"train.patch=[{_EDGE}, {_EDGE}, {_EDGE}]",
     "train.batch=1",
-    "train.precision=fp32",
     "train.ema=0",
 ]
 _NNUNETS_EDGE = {"cpu": 64, "cuda": 128}
