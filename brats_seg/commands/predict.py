@@ -27,6 +27,7 @@ from brats_seg.files import provenance
 from brats_seg.inference.outputs import PredictionFolder, Wanted
 
 if TYPE_CHECKING:
+    from brats_seg.inference.likeness import Reference
     from brats_seg.inference.predict import Predictor
     from brats_seg.preprocessing.prepare import PreparedCase
 
@@ -162,7 +163,7 @@ def _predict_all(
     from brats_seg.inference.model import predict_prepared  # noqa: PLC0415
 
     failures = []
-    prepared = _read_ahead([case for case, _ in todo])
+    prepared = _read_ahead([case for case, _ in todo], predictor.reference)
     for (_, wanted), outcome in tqdm(zip(todo, prepared, strict=True), total=len(todo), unit="case", disable=silent):
         try:
             if isinstance(outcome, BratsSegError):
@@ -174,16 +175,16 @@ def _predict_all(
     return failures
 
 
-def _read_ahead(cases: Sequence[Case]) -> Iterator[PreparedCase | BratsSegError]:
+def _read_ahead(cases: Sequence[Case], reference: Reference | None) -> Iterator[PreparedCase | BratsSegError]:
     """Yield each case as prepared for the network, or the error that it has; the next is read in a thread.
 
     Which cases may lack modalities has been decided before.
     """
-    from brats_seg.preprocessing.prepare import prepare_case  # noqa: PLC0415 (MONAI)
+    from brats_seg.inference.reading import read_case  # noqa: PLC0415 (MONAI)
 
     def read(case: Case) -> PreparedCase | BratsSegError:
         try:
-            return prepare_case(case, with_label=False, allow_missing=True)
+            return read_case(case, reference, allow_missing=True)
         except BratsSegError as error:
             return error
 

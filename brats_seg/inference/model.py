@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from brats_seg.config import RunConfig
@@ -25,9 +26,11 @@ from brats_seg.data.nifti import write_label_map
 from brats_seg.editions import edition_of_files, get_edition
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.predict import Predictor, load_predictor, paste, read_run_config
+from brats_seg.inference.reading import on_image_grid, read_case, with_warnings
 from brats_seg.networks.bundled import find_model
 from brats_seg.networks.compute import choose_compute
-from brats_seg.preprocessing.prepare import PreparedCase, prepare_arrays, prepare_case
+from brats_seg.preprocessing.placing import require_filled
+from brats_seg.preprocessing.prepare import PreparedCase, prepare_arrays
 
 __all__ = ["Model", "Prediction", "can_miss_modalities", "load_model", "predict_prepared", "require_dropout"]
 
@@ -47,6 +50,8 @@ class Prediction:
     """Modalities that the case lacked."""
     header_bytes: bytes | None
     """NIfTI header of the first image; None where arrays were given."""
+    warnings: tuple[str, ...] = ()
+    """What makes it doubtful: in what the case does not look like the training cases."""
 
     def save(self, path: Place) -> None:
         """Write the label map as NIfTI, whole or not at all, with the geometry of the images.
@@ -117,13 +122,15 @@ class Model:
     def _prepared(self, case: Place | Mapping[str, Any], edition: str | None, allow_missing: bool) -> PreparedCase:
         own_edition = edition or edition_of_files(self.modalities)
         if isinstance(case, Mapping) and any(isinstance(value, np.ndarray) for value in case.values()):
-            return prepare_arrays(case, own_edition, allow_missing=allow_missing)
+            prepared = prepare_arrays(case, own_edition, allow_missing=allow_missing)
+            require_filled(prepared)
+            return with_warnings(prepared, self.predictor.reference)
         if isinstance(case, Mapping):
             files = {modality: Path(path) for modality, path in case.items()}
             found = case_from_files(files, edition=own_edition, allow_missing=allow_missing)
         else:
             found = _one_case(Path(case), edition, allow_missing)
-        return prepare_case(found, with_label=False, allow_missing=allow_missing)
+        return read_case(found, self.predictor.reference, allow_missing=allow_missing)
 
 
 def load_model(place: Place, *, device: str = "auto", overrides: Sequence[str] = ()) -> Model:
@@ -149,12 +156,15 @@ def predict_prepared(
 ) -> Prediction:
     """Return the prediction for a prepared case, pasted back into its volume, in the labels of an edition."""
     probabilities = predictor.probabilities(case.image, case.mean, case.sd)
-    label_map = paste(predictor.label_map(probabilities, get_edition(edition)), case.crop_start, case.shape)
+    own, start, shape = on_image_grid(case, probabilities.cpu().numpy())
+    ratio = 1.0 if case.placement is None else case.placement.voxels_per_model_voxel
+    labels = predictor.label_map(torch.from_numpy(own), get_edition(edition), voxels_per_model_voxel=ratio)
     maps = {}
     if with_probabilities:
-        regions = zip(predictor.description.regions, probabilities.cpu().numpy(), strict=True)
-        maps = {region: paste(values, case.crop_start, case.shape) for region, values in regions}
-    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None)
+        regions = zip(predictor.description.regions, own, strict=True)
+        maps = {region: paste(values, start, shape) for region, values in regions}
+    label_map = paste(labels, start, shape)
+    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None, case.warnings)
 
 
 def can_miss_modalities(config: RunConfig) -> bool:
