@@ -169,7 +169,7 @@ def _predict_and_evaluate(
 
     predictions, evaluation, cases = out / "predictions", out / "evaluation", ",".join(held_out)
     say(_heading(5, "predict", f"brats-seg predict {out / 'run'} {download} {predictions} --cases {cases}"))
-    predict(str(out / "run"), [str(download), str(predictions)], cases=cases, device=device, quiet=quiet)
+    predict([str(out / "run"), str(download), str(predictions)], cases=cases, device=device, quiet=quiet)
     words = f"{download} {predictions} --protocol brats2020 --out {evaluation} --cases {cases}"
     say(_heading(6, "evaluate", f"brats-seg evaluate {words}"))
     evaluate(download, predictions, evaluation, "brats2020", cases=cases, jobs=jobs, overwrite=True, quiet=quiet)

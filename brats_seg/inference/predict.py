@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from brats_seg.config import InferenceConfig, RunConfig, config_differences, parse_config
 from brats_seg.editions import Edition, get_edition
-from brats_seg.errors import CheckpointError, DataError
+from brats_seg.errors import CheckpointError, ConfigError, DataError
 from brats_seg.files import hash_of_file
 from brats_seg.inference.likeness import Reference, read_reference
+from brats_seg.inference.memory import explain_out_of_memory
 from brats_seg.inference.postprocessing import check_postprocessing, region_masks, scaled_to_voxels
 from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute
+from brats_seg.networks.compute import Compute, compiled
+from brats_seg.networks.memory import is_out_of_memory
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
-__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config"]
+__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config", "window_of"]
 
 WEIGHTS = "model.safetensors"
 """The weights of a RUN that are meant for use."""
@@ -40,6 +42,7 @@ class Predictor:
         compute: device and precision; the network is moved there.
         weights_hash: sha256 of the weight file, for the record; empty for a network in training.
         reference: of the training cases; None = unknown.
+        is_compiled: have torch.compile make the network's kernels at the first case.
     """
 
     def __init__(
@@ -50,16 +53,20 @@ class Predictor:
         compute: Compute,
         weights_hash: str = "",
         reference: Reference | None = None,
+        *,
+        is_compiled: bool = False,
     ) -> None:
         self.description = description
         self.inference = inference
         self.compute = compute
         self.weights_hash = weights_hash
         self.reference = reference
-        self.window = inference.window or description.patch
+        self.window = window_of(inference, description)
         check_patch(description.network_config(), self.window, "inference.window")
         check_postprocessing(inference.postprocessing, description.regions)
         self.network = network.to(compute.device)
+        self._run = compiled(self.network, compute, is_compiled)
+        self._is_batch_fixed = is_compiled
 
     def check_edition(self, edition: Edition, what: str) -> None:
         """Refuse cases whose modalities or regions are not those of the network.
@@ -84,7 +91,22 @@ class Predictor:
             image: (modality, K, J, I), raw integers or floats, cropped to the brain, background 0.
             mean: mean of each modality over its nonzero voxels.
             sd: their standard deviation.
+
+        Raises:
+            OutOfMemoryError: names a setting that fits.
         """
+        try:
+            return self._probabilities(image, mean, sd)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            text = str(error)
+        # the error is gone, and with it what its frames held
+        raise explain_out_of_memory(
+            self._logits_uncompiled, self.description, self.inference, self.window, self.compute, text
+        )
+
+    def _probabilities(self, image: NDArray[Any], mean: Sequence[float], sd: Sequence[float]) -> Tensor:
         raw = torch.from_numpy(np.array(image)).to(self.compute.device)
         moments = (torch.tensor(values, dtype=torch.float32, device=raw.device) for values in (mean, sd))
         was_training = self.network.training
@@ -99,6 +121,7 @@ class Predictor:
                     overlap=self.inference.overlap,
                     batch=self.inference.batch,
                     tta=self.inference.tta,
+                    is_batch_fixed=self._is_batch_fixed,
                 )
         finally:
             self.network.train(was_training)
@@ -116,11 +139,22 @@ class Predictor:
         return edition.label_map_from_regions(masks)
 
     def _logits(self, patches: Tensor) -> Tensor:
+        return self._called(self._run, patches)
+
+    def _logits_uncompiled(self, patches: Tensor) -> Tensor:
+        self.network.eval()
+        return self._called(self.network, patches)
+
+    def _called(self, run: Callable[[Tensor], Tensor], patches: Tensor) -> Tensor:
         with self.compute.autocast():
             if self.compute.is_channels_last:
                 patches = patches.contiguous(memory_format=torch.channels_last_3d)
-            logits: Tensor = self.network(patches)
-            return logits
+            return run(patches)
+
+
+def window_of(inference: InferenceConfig, description: Description) -> tuple[int, int, int]:
+    """Return the window (K, J, I) in voxels; the training patch where none is set, or none is chosen yet."""
+    return description.patch if inference.window is None or inference.window == "auto" else inference.window
 
 
 def paste(crop: NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
@@ -169,13 +203,19 @@ def describe_run(run: Path) -> Description:
     return read_description(path)
 
 
-def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
+def load_predictor(run: Path, config: RunConfig, compute: Compute, *, is_compiled: bool = False) -> Predictor:
     """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
 
     Raises:
         CheckpointError: no weights, or weights of another network.
-        ConfigError: a window that the network cannot take, or a region that it does not have.
+        ConfigError: a window that the network cannot take or that is still to be chosen, or a region that the network
+            does not have.
     """
+    if config.inference.window == "auto":
+        raise ConfigError(
+            f"{run}: inference.window=auto is chosen at the end of the training, which has not been reached; continue "
+            "it with --resume, or add inference.window=null (the training patch) or inference.window=[K,J,I]"
+        )
     path, description = run / WEIGHTS, describe_run(run)
     network = build_network(
         description.network_config(), in_channels=len(description.modalities), out_channels=len(description.regions)
@@ -185,4 +225,12 @@ def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     for name in description.editions:
         get_edition(name)
-    return Predictor(network, description, config.inference, compute, hash_of_file(path), read_reference(run))
+    return Predictor(
+        network,
+        description,
+        config.inference,
+        compute,
+        hash_of_file(path),
+        read_reference(run),
+        is_compiled=is_compiled,
+    )

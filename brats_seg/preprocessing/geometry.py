@@ -52,6 +52,13 @@ class Space:
     spacing_mm: tuple[float, float, float] | None
     """Voxel size along (K, J, I); None where the training cases differ, so that a case keeps its own."""
 
+    def __str__(self) -> str:
+        """Return `LPS, 1x1x1 mm` (along I, J, K)."""
+        sizes = "any voxel size"
+        if self.spacing_mm is not None:
+            sizes = "x".join(f"{mm:.3g}" for mm in self.spacing_mm[::-1]) + " mm"
+        return f"{self.orientation}, {sizes}"
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:

@@ -171,7 +171,7 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{run}", "{data}"], "expected DATA and OUT"),
+        (["{run}", "{data}"], "expected MODEL, DATA and OUT"),
         (["{run}", "{data}", "{out}", "--cases", "BraTS20_Training_999"], "BraTS20_Training_999"),
         (["{run}", "{data}", "{out}", "--edition", "brats2024-men-rt"], "modalities"),
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),

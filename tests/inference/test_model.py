@@ -12,6 +12,7 @@ import pytest
 
 import brats_seg
 from brats_seg.cli import run
+from brats_seg.config import RunConfig
 from brats_seg.data.nifti import read_label_map, read_volume
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.model import Model
@@ -89,9 +90,9 @@ def test_missing_modalities_need_a_model_that_has_learned_it(model: Model, case:
         model.predict(files)
     with pytest.raises(UsageError, match="modality_dropout=0"):
         model.predict(files, allow_missing=True)
-    values = model.config.model_dump()
+    values = model.configs[0].model_dump()
     values["train"]["augmentation"]["modality_dropout"] = 0.3
-    robust = Model(model.predictor, type(model.config).model_validate(values), "robust")
+    robust = Model(model.ensemble, [RunConfig.model_validate(values)], "robust")
     arrays = {name: read_volume(path)[0] for name, path in files.items()}
     from_files, from_arrays = (robust.predict(given, allow_missing=True) for given in (files, arrays))
     assert from_files.missing == from_arrays.missing == ("flair",)
