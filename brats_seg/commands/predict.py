@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ from brats_seg.data.cases import Case
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
-from brats_seg.inference.outputs import PredictionFolder, Wanted
+from brats_seg.inference.outputs import RECORD, PredictionFolder, Wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,6 +115,9 @@ def predict(
         if not quiet:
             _say_plan(_in_words(members, ensemble), todo, len(wanted))
         failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
+        doubts = {one.case: folder.warnings(one.case) for _, one in todo if folder.warnings(one.case)}
+    if doubts:
+        print(_doubts_in_words(doubts, len(todo), request.output), file=sys.stderr)
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
@@ -145,6 +149,18 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
     for _, wanted in todo:
         if wanted.missing:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
+
+
+def _doubts_in_words(doubts: Mapping[str, Sequence[str]], num_cases: int, output: Path) -> str:
+    """Return one line about the cases that do not look like the training cases; all reasons stand in the record."""
+    names = ", ".join(list(doubts)[:3]) + ", ..." * (len(doubts) > 3)
+    first = next(iter(doubts.values()))
+    more = f" (and {len(first) - 1} more)" * (len(first) > 1)
+    which = "" if len(doubts) == 1 else "the first: "
+    return (
+        f"warning: {len(doubts)} of {num_cases} cases do not look like the training cases: {names}; "
+        f"{which}{first[0]}{more}; see {output / RECORD}"
+    )
 
 
 def _say_done(num_cases: int, output: Path, data: Path | str) -> None:

@@ -7,7 +7,7 @@ ranges. A case gets a warning for
 - a brain volume, a share of the brain's box, a quantile or sd / mean of a modality, or a correlation of two modalities
   that lies more than half the training range outside of it; for each modality the worst number alone is named;
 - modalities whose numbers fit the training cases better when they are exchanged;
-- a modality that is 0 in more than a tenth of the brain;
+- a modality that is 0 in more than a tenth of the brain, or two that are one image (correlation above .99);
 - voxels more than one and a half times as large as the model's;
 - an edition of another task than the training cases'.
 
@@ -43,9 +43,11 @@ _MARGIN = 0.5
 _FEWEST_CASES = 10
 """Training cases from which their range says something."""
 _MOST_CASES = 50
-"""Training cases that are measured, evenly taken; each takes a quarter of a second."""
+"""Training cases that are measured, evenly taken."""
 _COVER = 0.9
 """Smallest share of the brain in which a modality is not 0."""
+_SAME = 0.99
+"""Correlation from which two modalities are one image under two names."""
 _COARSER = 1.5
 """Voxel size / the model's from which detail that the model knows is lost."""
 _FIT = 2.0
@@ -138,9 +140,13 @@ class Reference:
         )
 
     def _cover(self, own: Mapping[str, float], modalities: Sequence[str]) -> Iterator[str]:
+        """Yield a warning for a modality that lacks a part of the brain, and for one that is there twice."""
         for modality in modalities:
             if own[f"{modality}.cover"] < _COVER:
                 yield f"{modality} is 0 in {1 - own[f'{modality}.cover']:.0%} of the brain"
+        for first, second in combinations(modalities, 2):
+            if own[_pair(first, second)] > _SAME:
+                yield f"{first} and {second} are the same image (correlation {own[_pair(first, second)]:.3f})"
 
     def _odd(self, own: Mapping[str, float], modalities: Sequence[str]) -> Iterator[str]:
         """Yield, for each modality and for all pairs, the number that lies furthest outside."""
@@ -284,7 +290,7 @@ def _common_space(cases: Sequence[StoredCase]) -> Space | None:
     if len(orientations) != 1:
         return None
     spacings = np.array([header.spacing_mm for header in headers])
-    k, j, i = np.median(spacings, axis=0).tolist()
+    k, j, i = np.median(spacings, axis=0).round(4).tolist()  # headers hold single precision
     is_one = bool((np.abs(spacings / (k, j, i) - 1) < 0.01).all())
     return Space(orientations.pop(), (k, j, i) if is_one else None)
 

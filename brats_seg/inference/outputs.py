@@ -103,6 +103,10 @@ class PredictionFolder:
         known = {key: value for key, value in self._cases[wanted.case].items() if key != _WARNINGS}
         return bool(known == self._record_of(wanted))
 
+    def warnings(self, case: str) -> list[str]:
+        """Return what makes the label map of a case doubtful, as it was written."""
+        return list(self._cases.get(case, {}).get(_WARNINGS, []))
+
     def require_replaceable(self, wanted: Sequence[Wanted], *, overwrite: bool) -> None:
         """Refuse to replace label maps that other models or settings made, unless `overwrite`.
 
