@@ -166,7 +166,8 @@ class Reference:
         given = distances[tuple(names)]
         best = min(distances, key=lambda order: distances[order])
         if distances[best] < min(_FIT, _BETTER * given):
-            pairs = [f"{name} looks like {other}" for other, name in zip(names, best, strict=True) if name != other]
+            looks_like = dict(zip(best, names, strict=True))
+            pairs = [f"{name} looks like {looks_like[name]}" for name in names if name != looks_like[name]]
             yield f"{', '.join(pairs)}: are the modalities exchanged?"
 
     def _distance(self, own: Mapping[str, float], source_of: Mapping[str, str]) -> float:
