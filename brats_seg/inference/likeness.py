@@ -50,7 +50,7 @@ _SAME = 0.99
 """Correlation from which two modalities are one image under two names."""
 _COARSER = 1.5
 """Voxel size / the model's from which detail that the model knows is lost."""
-_FIT = 2.0
+_FIT = 1.5
 """Largest mean squared z-score at which exchanged modalities count as fitting."""
 _BETTER = 0.9
 """They must also fit better than the order given, by this factor."""
