@@ -14,6 +14,7 @@ from brats_seg.commands.inputs import read_request
 from brats_seg.commands.options import (
     CasesOption,
     DeviceOption,
+    ModalitiesOption,
     OverwriteOption,
     QuietOption,
     command_from,
@@ -67,6 +68,7 @@ def predict(
     ] = None,
     cases: CasesOption = None,
     shard: _ShardOption = None,
+    modalities: ModalitiesOption = None,
     allow_missing: _MissingOption = False,
     device: DeviceOption = "auto",
     save_probabilities: Annotated[
@@ -97,13 +99,13 @@ def predict(
 
     files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
     models, rest = _split(words, has_files=any(files.values()))
-    request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard)
+    request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard, modalities=modalities)
     members = find_members(models, request.overrides)
     configs = [member.config for member in members]
     if allow_missing:
         require_dropout(configs, " + ".join(models))
-    modalities = members[0].description.modalities
-    found = request.find(modalities, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
+    own_edition = members[0].description.own_edition
+    found = request.find(own_edition, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
     ensemble = load_ensemble(members, device, num_cases=len(found))
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
     _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})

@@ -24,7 +24,7 @@ from torch import Tensor
 from brats_seg.config import RunConfig
 from brats_seg.data.cases import Case, case_from_files, find_cases
 from brats_seg.data.nifti import write_label_map
-from brats_seg.editions import edition_of_files, get_edition
+from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.ensemble import Ensemble, find_members, load_ensemble
 from brats_seg.inference.predict import paste
@@ -110,8 +110,8 @@ class Model:
         Args:
             case: the case's folder; or modality -> file; or modality -> array (K, J, I), raw intensities with
                 background 0. Modalities go by any name that BraTS gave them (`t1ce`, `t2f`).
-            edition: whose labels the label map has; None = those of a folder's own edition, else BraTS 2021's (that of
-                MEN-RT where the model takes T1c alone).
+            edition: whose labels the label map has; None = those of a folder's own edition, else of the newest that the
+                model was trained on.
             allow_missing: modalities may be missing, but not all.
             with_probabilities: also return the probability of each region.
 
@@ -128,7 +128,7 @@ class Model:
         return predict_prepared(self.ensemble, prepared, labels.name, with_probabilities=with_probabilities)
 
     def _prepared(self, case: Place | Mapping[str, Any], edition: str | None, allow_missing: bool) -> PreparedCase:
-        own_edition = edition or edition_of_files(self.modalities)
+        own_edition = edition or self.ensemble.description.own_edition
         if isinstance(case, Mapping) and any(isinstance(value, np.ndarray) for value in case.values()):
             prepared = prepare_arrays(case, own_edition, allow_missing=allow_missing)
             require_filled(prepared)
@@ -137,7 +137,7 @@ class Model:
             files = {modality: Path(path) for modality, path in case.items()}
             found = case_from_files(files, edition=own_edition, allow_missing=allow_missing)
         else:
-            found = _one_case(Path(case), edition, allow_missing)
+            found = _one_case(Path(case), edition, own_edition, allow_missing)
         return read_case(found, self.ensemble.reference, allow_missing=allow_missing)
 
 
@@ -205,9 +205,9 @@ def require_dropout(configs: Sequence[RunConfig], name: str) -> None:
         )
 
 
-def _one_case(folder: Path, edition: str | None, allow_missing: bool) -> Case:
+def _one_case(folder: Path, edition: str | None, own_edition: str, allow_missing: bool) -> Case:
     try:
-        cases = find_cases(folder, allow_missing=allow_missing).cases
+        cases = find_cases(folder, otherwise=own_edition, allow_missing=allow_missing).cases
     except DataError:
         if edition is None:
             raise
