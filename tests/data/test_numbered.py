@@ -72,7 +72,7 @@ def test_description_tells_the_channels(raw: Path, words: dict[str, object]) -> 
 
 def test_without_any_word_the_option_is_named(raw: Path) -> None:
     for folder in (raw, raw / "imagesTr"):
-        with pytest.raises(DataError, match="do not tell their modality.*--modalities t1,t1c,t2,flair"):
+        with pytest.raises(DataError, match=r"do not tell their modality.*--modalities t1,t1c,t2,flair"):
             find_cases(folder, edition="msd-task01")
 
 
@@ -92,7 +92,7 @@ def test_other_order_than_described_is_refused(raw: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_damaged_description_is_refused(raw: Path, text: str) -> None:
     (raw / "dataset.json").write_text(text)
-    with pytest.raises(DataError, match="dataset.json: cannot be read"):
+    with pytest.raises(DataError, match=r"dataset.json: cannot be read"):
         find_cases(raw, edition="msd-task01")
 
 
@@ -107,7 +107,7 @@ def test_missing_channel_is_a_problem_and_surplus_one_an_error(raw: Path) -> Non
 def test_modalities_are_refused_where_no_file_is_numbered(tmp_path: Path) -> None:
     for token in ("t1", "t1ce", "t2", "flair"):
         touch(tmp_path / "BraTS20_Training_001" / f"BraTS20_Training_001_{token}.nii.gz")
-    with pytest.raises(UsageError, match="--modalities: no file in .* is named such as"):
+    with pytest.raises(UsageError, match=r"--modalities: no file in .* is named such as"):
         find_cases(tmp_path, channels=ORDER)
 
 

@@ -123,7 +123,7 @@ def test_folder_of_several_cases_is_refused(model: Model, phantom_download: Path
         model.predict(phantom_download)
 
 
-def test_folder_whose_name_tells_no_edition_has_the_model_s_own(
+def test_folder_whose_name_tells_no_edition_has_the_models(
     model: Model, case: Path, tmp_path: Path, written: Path
 ) -> None:
     folder = tmp_path / "patient7"
