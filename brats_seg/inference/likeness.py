@@ -2,7 +2,7 @@
 
 The reference of a model is `reference.json` beside its weights: the space in which its training cases lie, and the
 range, mean and sd over these cases of a few numbers a case. No number of a single case is kept, but for the ends of the
-ranges. A case gets a warning for
+ranges, and no name, but for its digest. A case gets a warning for
 
 - a brain volume, a share of the brain's box, a quantile or sd / mean of a modality, or a correlation of two modalities
   that lies more than half the training range outside of it; for each modality the worst number alone is named;
@@ -16,6 +16,7 @@ Quantiles are those of the z-scored brain, since that is what a network sees.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, permutations
@@ -88,6 +89,12 @@ class Reference:
     """GLI, MEN ..."""
     statistics: Mapping[str, Range]
     """Name, as in `case_statistics` -> its range."""
+    case_digests: frozenset[str] = frozenset()
+    """Of the names of all training cases; the names themselves are not kept."""
+
+    def has_trained_on(self, case: str) -> bool:
+        """Return whether a case of this name was among the training cases."""
+        return _digest(case) in self.case_digests
 
     def warnings(self, case: PreparedCase) -> list[str]:
         """Return in what the case does not look like the training cases, a line each."""
@@ -236,7 +243,7 @@ def make_reference(cases: Sequence[StoredCase], modalities: Sequence[str]) -> Re
         if np.isfinite(of).all()
     }
     tasks = tuple(sorted({get_edition(case.edition).task for case in cases}))
-    return Reference(_common_space(cases), len(some), tasks, ranges)
+    return Reference(_common_space(cases), len(some), tasks, ranges, frozenset(_digest(case.name) for case in cases))
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
@@ -249,6 +256,7 @@ def write_reference(folder: Path, reference: Reference) -> None:
         "num_cases": reference.num_cases,
         "tasks": list(reference.tasks),
         "statistics": {name: asdict(of) for name, of in reference.statistics.items()},
+        "case_digests": sorted(reference.case_digests),
     }
     write_json(folder / REFERENCE, record)
 
@@ -274,11 +282,16 @@ def read_reference(folder: Path) -> Reference | None:
             num_cases=int(record["num_cases"]),
             tasks=tuple(record["tasks"]),
             statistics={name: Range(**of) for name, of in record["statistics"].items()},
+            case_digests=frozenset(map(str, record["case_digests"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); restore it, or remove it to predict cases as they lie, without warnings"
         ) from error
+
+
+def _digest(case: str) -> str:
+    return hashlib.sha256(case.lower().encode()).hexdigest()[:16]
 
 
 def _common_space(cases: Sequence[StoredCase]) -> Space | None:

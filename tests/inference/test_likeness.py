@@ -196,6 +196,7 @@ def test_a_run_keeps_the_reference_of_its_training_cases(tiny_run: Path, phantom
     store = open_store(phantom_store)
     training = [case for case in store.cases if case.name not in held_out]
     assert reference.num_cases == len(training) == 4
+    assert all(reference.has_trained_on(case.name) == (case in training) for case in store.cases)
     volumes = [
         np.count_nonzero(np.asarray(case.image()).any(axis=0)) * np.prod(case.spacing_mm) / 1000 for case in training
     ]
@@ -206,7 +207,9 @@ def test_the_bundled_model_knows_its_training_cases() -> None:
     reference = read_reference(bundled_folder("starter"))
     assert reference is not None
     assert reference.space == Space("LPS", (1.0, 1.0, 1.0))
-    assert reference.num_cases == 28
+    assert reference.num_cases == len(reference.case_digests) == 28
+    assert reference.has_trained_on("BraTS2021_00000")
+    assert not reference.has_trained_on("BraTS2021_00001")
 
 
 @pytest.mark.data
