@@ -23,7 +23,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from brats_seg.errors import DataError
 
@@ -293,7 +292,21 @@ def _along(volume: NDArray[np.float32], weights: NDArray[np.float32] | None, axi
 
 
 def _interpolated(volume: NDArray[np.float32], matrix: Matrix, offset: Matrix, shape: Shape) -> NDArray[np.float32]:
-    """Return the volume (K, J, I) at `matrix @ (k, j, i) + offset` for all voxels of `shape`; outside it is 0."""
-    result = np.empty(shape, np.float32)
-    affine_transform(volume, matrix, offset, shape, output=result, order=1, mode="grid-constant", prefilter=False)
-    return result
+    """Return the volume (K, J, I) at `matrix @ (k, j, i) + offset` for all voxels of `shape`; outside it is 0.
+
+    ITK's resampling takes a third of the time of SciPy's.
+    """
+    import SimpleITK  # noqa: PLC0415 (only tilted images need it)
+
+    sitk: Any = SimpleITK  # its functions carry no types
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[::-1, ::-1].ravel().tolist())  # ITK counts axes as I, J, K
+    transform.SetTranslation(offset[::-1].tolist())
+    image = sitk.GetImageFromArray(np.pad(volume, 1))  # so that the rim fades to 0 as inside
+    image.SetOrigin((-1.0, -1.0, -1.0))
+    straight = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    result = sitk.Resample(
+        image, shape[::-1], transform, sitk.sitkLinear, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), straight, 0.0
+    )
+    values: NDArray[np.float32] = sitk.GetArrayFromImage(result)
+    return values

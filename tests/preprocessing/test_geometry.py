@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from brats_seg.errors import DataError
 from brats_seg.preprocessing.geometry import Placement, Space, is_in_space, orientation_of, place_image, spacing_of
@@ -196,6 +197,20 @@ def test_places_in_mm_are_kept_by_any_geometry(
     if placement.ratios == (1, 1, 1) and placement.rotation is None:
         return  # half a voxel counts as none
     assert along_p[middle].mean() == pytest.approx(1000, abs=0.3)
+
+
+def test_a_tilted_image_is_interpolated_as_scipy_does() -> None:
+    volume = np.random.default_rng(0).random((9, 10, 11)).astype(np.float32)
+    matrix = np.diag([-1.0, -1, 1])[::-1, ::-1] @ tilted(20)[::-1, ::-1]  # model's steps -> image's, in (k, j, i)
+    placement = place_image(volume.shape, affine_of(tilted(20), (1, 1, 1)), LPS, whole(volume.shape))
+    model_shape = placement.model_shape
+    offset = (np.array(volume.shape) - 1) / 2 - matrix.T @ ((np.array(model_shape) - 1) / 2)
+    expected = affine_transform(volume, matrix.T, offset, model_shape, order=1, mode="grid-constant")
+    share = affine_transform(np.ones_like(volume), matrix.T, offset, model_shape, order=1, mode="grid-constant")
+    is_brain = share >= 0.5
+    found = placement.to_model(volume[None])[0]
+    assert np.allclose(found[is_brain], (expected / share.clip(0.5))[is_brain], atol=1e-5)
+    assert not found[share < 0.499].any()
 
 
 def test_an_impossible_extent_is_refused_by_name_of_the_remedy() -> None:
