@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +43,10 @@ _MissingOption = Annotated[
 _ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
 ]
+_LabelsOption = Annotated[
+    str | None,
+    typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
+]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
 
@@ -62,10 +66,7 @@ def predict(
     name: Annotated[
         str | None, typer.Option("--name", metavar="CASE", help="Name of the case of explicit files.")
     ] = None,
-    edition: Annotated[
-        str | None,
-        typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
-    ] = None,
+    edition: _LabelsOption = None,
     cases: CasesOption = None,
     shard: _ShardOption = None,
     modalities: ModalitiesOption = None,
@@ -91,6 +92,7 @@ def predict(
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
       brats-seg predict runs/first DATA predictions --device cuda:1 --shard 2/4
       brats-seg predict starter OUT --t1c b.nii.gz --flair d.nii.gz --allow-missing
+      brats-seg predict starter Dataset001/imagesTs predictions --modalities t1,t1c,t2,flair
       brats-seg predict runs/first runs/second DATA predictions
     """
     prepare_process()
@@ -117,9 +119,7 @@ def predict(
         if not quiet:
             _say_plan(_in_words(members, ensemble), todo, len(wanted))
         failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
-        doubts = {one.case: folder.warnings(one.case) for _, one in todo if folder.warnings(one.case)}
-    if doubts:
-        print(_doubts_in_words(doubts, len(todo), request.output), file=sys.stderr)
+    _say_doubts(folder, [one.case for _, one in todo])
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
@@ -153,15 +153,19 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
 
 
-def _doubts_in_words(doubts: Mapping[str, Sequence[str]], num_cases: int, output: Path) -> str:
-    """Return one line about the cases that do not look like the training cases; all reasons stand in the record."""
+def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
+    """Print one line about the cases that do not look like the training cases; all reasons stand in the record."""
+    doubts = {case: found for case in cases if (found := folder.warnings(case))}
+    if not doubts:
+        return
     names = ", ".join(list(doubts)[:3]) + ", ..." * (len(doubts) > 3)
     first = next(iter(doubts.values()))
     more = f" (and {len(first) - 1} more)" * (len(first) > 1)
     which = "" if len(doubts) == 1 else "the first: "
-    return (
-        f"warning: {len(doubts)} of {num_cases} cases do not look like the training cases: {names}; "
-        f"{which}{first[0]}{more}; see {output / RECORD}"
+    print(
+        f"warning: {len(doubts)} of {len(cases)} cases do not look like the training cases: {names}; "
+        f"{which}{first[0]}{more}; see {folder.folder / RECORD}",
+        file=sys.stderr,
     )
 
 
@@ -206,7 +210,8 @@ def _predict_all(
     def write(task: _Task, case: PreparedCase, probabilities: Tensor) -> None:
         wanted = task[1]
         made = as_prediction(ensemble, case, probabilities, wanted.edition, with_probabilities=save_probabilities)
-        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, case.warnings)
+        geometry = None if case.placement is None else case.notes[0]
+        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, case.warnings, geometry)
 
     failures: list[str] = []
     num_readers, num_writers = _threads(ensemble)

@@ -32,8 +32,8 @@ PROBABILITIES = "probabilities"
 JOURNAL = ".predictions.journal"
 LOCK = ".predictions.lock"
 RESEARCH_ONLY = "For research only; not a medical device, not for diagnosis or treatment."
-_WARNINGS = "warnings"
-"""Key of a case's record that decides nothing."""
+_WARNINGS, _GEOMETRY = "warnings", "geometry"
+"""Keys of a case's record that decide nothing."""
 _LINES_TO_FOLD = 100
 """Fewest lines of the journal that are folded in; it takes more where the record is long, as that is written whole."""
 
@@ -100,7 +100,7 @@ class PredictionFolder:
         """Return whether the label map is there, made by the same models and settings from the same modalities."""
         if not self.path(wanted.case).is_file() or wanted.case not in self._cases:
             return False
-        known = {key: value for key, value in self._cases[wanted.case].items() if key != _WARNINGS}
+        known = {key: value for key, value in self._cases[wanted.case].items() if key not in (_WARNINGS, _GEOMETRY)}
         return bool(known == self._record_of(wanted))
 
     def warnings(self, case: str) -> list[str]:
@@ -130,10 +130,11 @@ class PredictionFolder:
         header_bytes: bytes,
         probabilities: Mapping[str, NDArray[Any]],
         warnings: Sequence[str] = (),
+        geometry: str | None = None,
     ) -> None:
         """Write a case: probabilities (K, J, I), 0-1, as uint8 with slope 1/255; its line; the label map.
 
-        `warnings` say what makes the label map doubtful.
+        `warnings` say what makes the label map doubtful, `geometry` how the image was brought to the model's space.
 
         Raises:
             OutputError: it cannot be written.
@@ -145,7 +146,7 @@ class PredictionFolder:
                 write_volume(folder / f"{wanted.case}_{region}.nii.gz", scaled, header_bytes, slope=1 / 255)
         self.path(wanted.case).unlink(missing_ok=True)
         with self._lock:
-            self._note(wanted.case, {**self._record_of(wanted), _WARNINGS: list(warnings)})
+            self._note(wanted.case, {**self._record_of(wanted), _WARNINGS: list(warnings), _GEOMETRY: geometry})
         try:
             write_label_map(self.path(wanted.case), label_map, header_bytes)
         except OutputError:

@@ -123,6 +123,7 @@ def test_thick_slices_come_with_the_reason_of_the_doubt(
     )
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"][case.name]
     assert "fine detail is lost" in record["warnings"][0]
+    assert "voxels of 2x2x8 mm, axes RAS: resampled to " in record["geometry"]
     assert run(["predict", str(tiny_run), str(folder), str(tmp_path / "out")]) == 0
     assert "1 made already" in capsys.readouterr().out
 
