@@ -115,6 +115,14 @@ def test_thick_slices_are_interpolated_linearly_between_their_middles() -> None:
     assert placement.to_model(image)[0, :, 0, 0].tolist() == pytest.approx([10, 10, 20, 30, 40, 40])
 
 
+def test_finer_voxels_are_averaged_not_picked() -> None:
+    stripes = np.where(np.arange(30) % 2, 100, 300).astype(np.int16)
+    image = np.broadcast_to(stripes[None, :, None, None], (1, 30, 4, 4))
+    placement = place_image((30, 4, 4), affine_of(np.diag([-1.0, -1, 1]), (1 / 3, 1, 1)), LPS, whole((30, 4, 4)))
+    # the triangle over five voxels of a third gives the middle one and its like 5/9 of the weight
+    assert placement.to_model(image)[0, 1:-1, 1, 1].tolist() == pytest.approx([211, 189] * 4, abs=0.5)
+
+
 def test_background_stays_zero_and_the_rim_as_bright_as_the_brain() -> None:
     spacing_mm = (3.0, 0.5, 0.8)
     image = np.where(ball((20, 100, 60), spacing_mm, 18), 500, 0).astype(np.int16)[None]
