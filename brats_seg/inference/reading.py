@@ -32,8 +32,8 @@ def read_case(case: Case, reference: Reference | None, *, allow_missing: bool = 
 
 
 def with_warnings(case: PreparedCase, reference: Reference | None) -> PreparedCase:
-    """Return a prepared case with what makes a prediction of it doubtful; nothing where the reference is unknown."""
-    return case if reference is None else replace(case, warnings=tuple(reference.warnings(case)))
+    """Return a prepared case with what else makes a prediction of it doubtful; no more if the reference is unknown."""
+    return case if reference is None else replace(case, warnings=(*case.warnings, *reference.warnings(case)))
 
 
 def on_image_grid(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from brats_seg.errors import DataError
 
-__all__ = ["Placement", "Space", "is_in_space", "orientation_of", "place_image", "spacing_of"]
+__all__ = ["Matrix", "Placement", "Space", "affine_in", "is_in_space", "orientation_of", "place_image", "spacing_of"]
 
 Shape = tuple[int, int, int]
 Matrix = NDArray[np.floating[Any]]
@@ -184,6 +184,14 @@ def spacing_of(affine: Matrix) -> tuple[float, float, float]:
     """Return the voxel size in mm along (K, J, I)."""
     i, j, k = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return k, j, i
+
+
+def affine_in(space: Space, spacing_mm: tuple[float, float, float]) -> Matrix:
+    """Return the affine of an image whose axes are those of a space, for headers that tell no orientation."""
+    axes = np.array([_DIRECTIONS[letter] for letter in space.orientation], np.float64).T
+    affine = np.eye(4)
+    affine[:3, :3] = axes * spacing_mm[::-1]
+    return affine
 
 
 def is_in_space(shape: Sequence[int], affine: Matrix, space: Space) -> bool:

@@ -15,7 +15,9 @@ from brats_seg.data.nifti import read_header, read_stack
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError
 from brats_seg.preprocessing.geometry import (
+    Matrix,
     Space,
+    affine_in,
     is_in_space,
     orientation_of,
     place_image,
@@ -39,12 +41,15 @@ def prepare_in_space(case: Case, space: Space | None, *, allow_missing: bool = F
         DataError: as `prepare_case`; or a modality that is there is 0 everywhere, or the image is longer than any head.
     """
     header = None if space is None or not case.images else _first_header(case)
-    if space is None or header is None or is_in_space(header.grid, header.affine, space):
+    if space is None or header is None or is_in_space(header.grid, _affine_of(header, space), space):
         prepared = prepare_case(case, with_label=False, allow_missing=allow_missing)
     else:
         prepared = _placed(case, header, space, allow_missing)
     require_filled(prepared, {modality: image.path for modality, image in case.images.items()})
-    return prepared
+    if space is None or header is None or _has_orientation(header):
+        return prepared
+    doubt = f"the header tells no orientation (qform and sform codes 0): taken for {space.orientation}, the model's own"
+    return replace(prepared, warnings=(doubt,))
 
 
 def require_filled(prepared: PreparedCase, files: Mapping[str, Path] | None = None) -> None:
@@ -62,10 +67,19 @@ def require_filled(prepared: PreparedCase, files: Mapping[str, Path] | None = No
             )
 
 
-def geometry_in_words(shape: tuple[int, int, int], header: Header) -> str:
-    """Return such as `240x240x155 voxels of 1x1x3 mm along I, J, K, which grow to RAS`."""
-    spacing = "x".join(f"{mm:.3g}" for mm in reversed(spacing_of(header.affine)))
-    return f"{sizes_in_words(shape[::-1])} voxels of {spacing} mm, axes {orientation_of(header.affine)}"
+def geometry_in_words(shape: tuple[int, int, int], affine: Matrix) -> str:
+    """Return such as `240x240x155 voxels of 1x1x3 mm, axes RAS` (all along I, J, K) for a shape (K, J, I)."""
+    spacing = "x".join(f"{mm:.3g}" for mm in reversed(spacing_of(affine)))
+    return f"{sizes_in_words(shape[::-1])} voxels of {spacing} mm, axes {orientation_of(affine)}"
+
+
+def _has_orientation(header: Header) -> bool:
+    return header.qform_code > 0 or header.sform_code > 0
+
+
+def _affine_of(header: Header, space: Space) -> Matrix:
+    """Return the header's affine, or that of the model's orientation where the header tells none: nothing is turned."""
+    return header.affine if _has_orientation(header) else affine_in(space, header.spacing_mm)
 
 
 def _first_header(case: Case) -> Header | None:
@@ -83,14 +97,15 @@ def _placed(case: Case, header: Header, space: Space, allow_missing: bool) -> Pr
     try:
         stack, _ = read_stack([(file.path, file.channel) for file in files])
         require_finite(stack, [f"{m} ({file.path.name})" for m, file in zip(there, files, strict=True)])
-        placement = place_image(header.grid, header.affine, space, brain_box(stack))
+        placement = place_image(header.grid, _affine_of(header, space), space, brain_box(stack))
     except DataError as error:
         raise DataError(f"case {case.name}: {error}") from error
     volumes = dict(zip(there, placement.to_model(stack), strict=True))
     prepared = prepare_arrays(volumes, case.edition, name=case.name, allow_missing=allow_missing)
     wanted = "their own size" if space.spacing_mm is None else "x".join(f"{mm:.3g}" for mm in space.spacing_mm[::-1])
     how = f"resampled to {wanted} mm" if placement.is_resampled else "turned"
-    note = f"{geometry_in_words(header.grid, header)}: {how}, axes {space.orientation}"
+    found = geometry_in_words(header.grid, _affine_of(header, space))
+    note = f"{found}: {how}, axes {space.orientation}"
     return replace(
         prepared,
         patient=case.patient,

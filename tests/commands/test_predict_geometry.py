@@ -143,6 +143,24 @@ def test_a_run_without_reference_takes_cases_as_they_lie(tiny_run: Path, case: C
     assert model.predict(rewritten(case, tmp_path / "in", with_axes("RAS"))).warnings == ()
 
 
+def test_a_header_without_orientation_is_taken_for_the_model_s_and_told(
+    tiny_run: Path, case: Case, tmp_path: Path
+) -> None:
+    straight = predicted(tiny_run, case.folder, tmp_path / "straight", LOW)
+    folder = rewritten(case, tmp_path / "in", lambda image: image)
+    for path in folder.iterdir():
+        volume, header = read_volume(path)
+        raw = bytearray(header.raw)
+        raw[252:256] = bytes(4)  # qform_code and sform_code
+        write_volume(path, volume, bytes(raw))
+    found = predicted(tiny_run, folder, tmp_path / "out", LOW)
+    assert np.array_equal(np.asarray(found.dataobj), np.asarray(straight.dataobj))
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"][case.name]
+    assert record["warnings"] == [
+        "the header tells no orientation (qform and sform codes 0): taken for LPS, the model's own"
+    ]
+
+
 def test_a_damaged_reference_is_refused(tiny_run: Path, case: Case, tmp_path: Path) -> None:
     broken = shutil.copytree(tiny_run, tmp_path / "broken")
     (broken / REFERENCE).write_text('{"format": 1}')
