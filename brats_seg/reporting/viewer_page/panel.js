@@ -142,7 +142,7 @@ const Panel = {
     const part = (name, text) => element("span", {}, element("b", { text: name }), text);
     const shown = (value) => (Number.isInteger(value) ? String(value) : value.toPrecision(4));
     byId("cursor").replaceChildren(
-      part("mm (RAS)", mm.map((one) => one.toFixed(1)).join(", ")), part("voxel (I, J, K)", voxel.join(", ")),
+      part("mm RAS", mm.map((one) => one.toFixed(1)).join(", ")), part("voxel IJK", voxel.join(", ")),
       ...description.modalities.filter((one) => one.name in values).map((one) => part(one.title, shown(values[one.name]))),
       ...Object.entries(labels).map(([which, value]) => part(which, value ? `${names[value] ?? value} (${value})` : "–")));
   },

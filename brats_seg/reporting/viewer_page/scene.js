@@ -262,9 +262,8 @@ class Stage {
     await this.emptySolid();
     const wanted = scene.description.meshes.filter((one) => one.of === which); // innermost first, as blending needs it
     const brain = scene.description.meshes.filter((one) => one.of === "brain");
-    const outermost = scene.description.lesion_region;
     for (const one of [...wanted, ...brain]) {
-      const opacity = one.of === "brain" ? 0.14 : one.region === outermost && wanted.length > 1 ? 0.35 : 1;
+      const opacity = one.of === "brain" ? 0.17 : [1, 0.5, 0.3][Math.min(2, wanted.indexOf(one))];
       const buffer = await scene.bytes(one.file);
       if (this.scene !== scene) return;
       const color = new Uint8Array([...one.color, 255]);
