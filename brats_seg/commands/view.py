@@ -16,11 +16,10 @@ from brats_seg.commands.options import CasesOption, EditionOption, OverwriteOpti
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import read_header, same_geometry
 from brats_seg.errors import DataError, OutputError, UsageError, all_findings
-from brats_seg.evaluation.pairs import find_predictions
 from brats_seg.evaluation.references import label_maps_in, names_of
 from brats_seg.files import require_outside
-from brats_seg.reporting.scenes import Viewed
 from brats_seg.reporting.serving import Server
+from brats_seg.reporting.viewed import Viewed
 from brats_seg.reporting.viewer import Viewer, save_page
 
 __all__ = ["command", "view"]
@@ -131,16 +130,13 @@ def _match(cases: Sequence[Case], place: Path, what: str) -> dict[str, Path]:
         own = find_cases(place, strict=False, allow_missing=True).cases
         files = {case.name: [case.label] for case in own if case.label is not None}
     else:
-        files = find_predictions(place)
+        files = label_maps_in(place)
     names = [case.name for case in cases if case.name in files]
     if twice := [f"case {name}: {names_of(files[name])}; keep one" for name in names if len(files[name]) > 1]:
         raise DataError(all_findings(f"--{what} {place}", twice))
     if not names:
-        some = ", ".join(sorted(files)[:3])
-        raise DataError(
-            f"--{what} {place}: has {len(files)} label maps ({some} ...), none of case {cases[0].name}; "
-            "expected <case>.nii.gz"
-        )
+        there = f"{len(files)} label maps ({', '.join(sorted(files)[:3])} ...)" if files else "no label maps"
+        raise DataError(f"--{what} {place}: {there}, none of case {cases[0].name}; expected <case>.nii.gz")
     return {name: files[name][0] for name in names}
 
 

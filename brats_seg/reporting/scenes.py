@@ -11,22 +11,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from brats_seg.data.cases import Case
 from brats_seg.data.nifti import Header, header_for, read_label_map, read_stack, same_geometry
-from brats_seg.editions import Edition, get_edition
+from brats_seg.editions import Edition
 from brats_seg.errors import DataError
 from brats_seg.evaluation.overlap import confusion, dice, labels_in, scored_labels
 from brats_seg.reporting.landmarks import find_lesions, worst_slices
 from brats_seg.reporting.meshes import mz3_bytes, surface_mesh
+from brats_seg.reporting.viewed import Viewed
 
-__all__ = ["Scene", "Viewed", "read_label_maps", "read_scene", "region_numbers"]
+__all__ = ["Scene", "read_label_maps", "read_scene", "region_numbers"]
 
 _TITLES: Mapping[str, str] = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
 _BRAIN = "brain"
@@ -37,20 +36,6 @@ _WINDOW_PERCENTILES = (1.0, 99.7)
 _SAMPLE = 200_000
 """Voxels that are enough for a percentile."""
 _GREY = (200, 205, 215)
-
-
-@dataclass(frozen=True)
-class Viewed:
-    """A case and the label maps to look at with it."""
-
-    case: Case
-    label_maps: Mapping[str, Path]
-    """`reference`, `prediction`, or none of them -> file."""
-
-    @property
-    def edition(self) -> Edition:
-        """The case's edition."""
-        return get_edition(self.case.edition)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from brats_seg.errors import BratsSegError
 from brats_seg.files import write_text
 from brats_seg.reporting.serving import Content
+from brats_seg.reporting.viewed import Viewed
 
 if TYPE_CHECKING:
-    from brats_seg.reporting.scenes import Scene, Viewed
+    from brats_seg.reporting.scenes import Scene
 
 __all__ = ["Viewer", "niivue_source", "save_page"]
 
@@ -98,7 +99,7 @@ class Viewer:
 
     def score(self, number: int) -> None:
         """Read a case's label maps and note volumes and Dice for the list, or what is wrong with them."""
-        from brats_seg.reporting.scenes import read_label_maps, region_numbers  # noqa: PLC0415 (nibabel's start-up time)
+        from brats_seg.reporting.scenes import read_label_maps, region_numbers  # noqa: PLC0415 (slow to import)
 
         viewed = self.viewed[number]
         try:

@@ -10,7 +10,8 @@ from brats_seg.data.cases import Case, ImageFile
 from brats_seg.data.nifti import header_for, write_label_map, write_volume
 from brats_seg.editions import EDITIONS, get_edition
 from brats_seg.errors import DataError
-from brats_seg.reporting.scenes import Viewed, read_scene, region_numbers
+from brats_seg.reporting.scenes import read_scene, region_numbers
+from brats_seg.reporting.viewed import Viewed
 
 SHAPE = (9, 10, 11)
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -2, 0, 239], [0, 0, 2, -5], [0, 0, 0, 1]])

@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import read_header, read_label_map, write_label_map
-from brats_seg.reporting.scenes import Viewed
 from brats_seg.reporting.serving import Server
+from brats_seg.reporting.viewed import Viewed
 from brats_seg.reporting.viewer import Viewer, niivue_source, save_page
 
 if TYPE_CHECKING:
