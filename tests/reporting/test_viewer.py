@@ -23,7 +23,7 @@ from brats_seg.reporting.viewer import Viewer, niivue_source, save_page
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-STRANGE = '<script>alert(1)<b>"é'
+STRANGE = "<!--<script>alert(1)<b>\"é'"
 
 
 def shifted(case: Case, folder: Path, by: int) -> Path:

@@ -34,7 +34,7 @@ const KEYS = [
   ["PgUp PgDn", "ten slices"], ["R P", "reference, prediction on and off"], ["O", "prediction as outline or filled"],
   ["E", "errors: off, then each region"], ["H", "hide all overlays, show again"], ["[ ]", "opacity"], ["B", "window as at first"],
   ["+ − 0", "zoom in, out, back"], ["J K", "next, previous case"], ["?", "this help"],
-  ["click drag", "move the cursor"], ["wheel", "slices"], ["right-drag", "window and level"], ["Shift+drag", "move the picture"],
+  ["click drag", "move the cursor"], ["wheel", "slices"], ["right-drag", "window (sideways), level"], ["middle-drag", "move the picture"],
 ];
 
 async function change(more, { isSolid = true } = {}) {
@@ -69,6 +69,7 @@ async function showSurfaces() {
 
 function showWindow() {
   const modality = scene.description.modalities.find((one) => one.name === settings.modality);
+  byId("window-title").textContent = `Window of ${modality.title}`;
   Panel.window(modality, scene.windows[modality.name], (low, high) => {
     scene.setWindow(modality.name, low, high);
     stage.redraw();

@@ -10,9 +10,11 @@ const ERROR_COLORS = [
 const OPTIONS = {
   isRadiologicalConvention: true, backColor: [0.024, 0.031, 0.039, 1], crosshairColor: [0.45, 0.8, 1, 0.75],
   crosshairWidth: 0.3, crosshairWidthUnit: "percent", crosshairGap: 3, showAllOrientationMarkers: true, fontColor: [0.62, 0.69, 0.77, 1], fontMinPx: 12, fontSizeScaling: 0.3,
-  dragAndDropEnabled: false, dragMode: 9, logLevel: "error", loadingText: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
+  dragAndDropEnabled: false, logLevel: "error", loadingText: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
   viewModeHotKey: "", isNearestInterpolation: true, multiplanarShowRender: 0, show3Dcrosshair: true, isOrientCube: false,
   tileMargin: 0, doubleTouchTimeout: 0,
+  // NiiVue's numbers of what dragging does: 3 moves the picture, 8 the cursor, 9 changes window and level
+  mouseEventConfig: { leftButton: { primary: 8 }, rightButton: 9, centerButton: 3 },
 };
 
 class Scene {
@@ -225,10 +227,13 @@ class Stage {
     for (const nv of this.shown) nv.updateGLVolume();
   }
 
+  // Zoom about the cursor.
   zoom(factor) {
     for (const nv of this.shown) {
       const [x, y, z, scale] = nv.scene.pan2Dxyzmm;
-      nv.setPan2Dxyzmm([x, y, z, Math.min(12, Math.max(1, scale * factor))]);
+      const next = Math.min(12, Math.max(1, scale * factor));
+      const moved = next === 1 ? [0, 0, 0] : [x, y, z].map((one, axis) => one + (scale - next) * this.scene.mm[axis]);
+      nv.setPan2Dxyzmm([...moved, next]);
     }
   }
 
