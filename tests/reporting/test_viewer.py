@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import read_header, read_label_map, write_label_map
+from brats_seg.reporting import viewer as viewer_module
 from brats_seg.reporting.serving import Server
 from brats_seg.reporting.viewed import Viewed
 from brats_seg.reporting.viewer import Viewer, niivue_source, save_page
@@ -23,6 +24,7 @@ from brats_seg.reporting.viewer import Viewer, niivue_source, save_page
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+PAGE = Path(viewer_module.__file__).with_name("viewer_page")
 STRANGE = "<!--<script>alert(1)<b>\"é'"
 
 
@@ -59,8 +61,11 @@ def three(phantom_download: Path, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 @pytest.fixture
-def address(three: list[Viewed]) -> Iterator[str]:
-    viewer = Viewer(three)
+def address(three: list[Viewed], phantom_download: Path, tmp_path: Path) -> Iterator[str]:
+    """Where the three cases are served, and a fourth whose prediction is a web page."""
+    (tmp_path / "p.nii.gz").write_bytes(b"<html>")
+    broken = Viewed(find_cases(phantom_download).cases[3], {"prediction": tmp_path / "p.nii.gz"})
+    viewer = Viewer([*three, broken])
     viewer.score_all()
     server = Server(viewer.find)
     thread = threading.Thread(target=server.serve)
@@ -80,6 +85,11 @@ def num_colored(page: Page) -> int:
     """Pixels of a label's colour: much greener or redder than they are blue. Words stand above and below."""
     seen = pixels(page)[60:-60]
     return int((seen.max(axis=2) - seen[..., 2] > 90).sum())
+
+
+def listed(page: Page) -> list[str]:
+    """Names of the cases in the list, from the top."""
+    return page.locator("#case-table tbody tr td:first-child").all_inner_texts()
 
 
 def press(page: Page, key: str) -> None:
@@ -136,7 +146,13 @@ def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
     page = chromium_page
     open_page(page, address)
     worst, second, _ = names = [one.case.name for one in sorted(three, key=mean_dice)]
-    assert page.locator("#case-table tbody tr td:first-child").all_inner_texts() == names
+    assert listed(page) == [*names, "BraTS20_Training_004"], "worst first"
+    page.click("#case-table th:first-child")
+    assert listed(page) == [f"BraTS20_Training_00{number}" for number in (1, 2, 3, 4)]
+    page.fill("#case-filter", "g_002")
+    assert listed(page) == ["BraTS20_Training_002"]
+    page.fill("#case-filter", "")
+    page.press("#case-filter", "Enter")
     assert page.inner_text("h1") == worst
     assert "Research use only" in page.inner_text("header")
     assert page.locator("#numbers tr.region").count() == 3
@@ -173,15 +189,18 @@ def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
     press(page, "g")
     assert page.locator("#grid .pane:visible").count() == 4
     assert pixels(page, "#grid canvas").std() > 10
-    press(page, "j")
+    page.click(f"#case-table td:text-is('{second}')")
     page.wait_for_selector("body[data-state='complete']")
     assert page.inner_text("h1") == second
+    page.click("#case-table td:text-is('BraTS20_Training_004')")
+    page.wait_for_selector("body[data-state='problem']")
+    assert "not a NIfTI file: it begins with '<html>'" in page.inner_text("#message")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
 
 
-def test_outlines_are_regions_without_their_erosion_in_the_plane(chromium_page, address):
-    open_page(chromium_page, address)
+def test_outlines_are_regions_without_their_erosion_in_the_plane(chromium_page):
+    chromium_page.add_script_tag(path=PAGE / "labels.js")
     rng = np.random.default_rng(3)
     labels = ndimage.zoom(rng.integers(0, 2, (4, 4, 4)), 3, order=0) * rng.choice([1, 2, 4], (12, 12, 12))
     sets = [{"values": [1, 2, 4], "color_of": 2}, {"values": [1, 4], "color_of": 1}, {"values": [4], "color_of": 4}]

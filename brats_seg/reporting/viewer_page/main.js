@@ -196,6 +196,8 @@ async function openCase(number) {
   for (const name of names) await scene.image(name); 
   if (scene === next) stage.onCursor(scene.mm);
   document.body.dataset.state = "complete";
+  const place = list.order.indexOf(number) + 1; // have the next case read meanwhile
+  if (!inline && place > 0 && place < list.order.length) await answer(`cases/${list.order[place]}/scene.json`);
 }
 
 function showCase(description, names) {
@@ -252,6 +254,9 @@ async function start() {
   byId("worst-slice").addEventListener("click", goToWorst);
   byId("window-reset").addEventListener("click", resetWindow);
   byId("case-filter").addEventListener("input", () => Panel.cases(list.cases, list, openCase));
+  byId("case-filter").addEventListener("keydown", (event) => { // and the keys are the viewer's again
+    if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+  });
   byId("busy").hidden = false;
   if (!document.createElement("canvas").getContext("webgl2")) {
     showProblem("This browser has no WebGL 2, which the pictures need. Turn on hardware acceleration, or use another browser.");
@@ -270,4 +275,5 @@ async function start() {
   else await watchCases();
 }
 
+window.addEventListener("unhandledrejection", (event) => fail(event.reason));
 start().catch(fail);
