@@ -142,7 +142,7 @@ def test_the_list_has_dice_and_the_error_of_a_case_that_cannot_be_read(three, tm
     assert viewer.find("cases/1/t1c.nii") is None
 
 
-def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
+def test_the_list_of_a_page_sorts_filters_and_opens_cases(chromium_page, address, three):
     page = chromium_page
     open_page(page, address)
     worst, second, _ = names = [one.case.name for one in sorted(three, key=mean_dice)]
@@ -157,6 +157,17 @@ def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
     assert "Research use only" in page.inner_text("header")
     assert page.locator("#numbers tr.region").count() == 3
 
+    page.click(f"#case-table td:text-is('{second}')")
+    page.wait_for_selector("body[data-state='complete']")
+    assert page.inner_text("h1") == second
+    page.click("#case-table td:text-is('BraTS20_Training_004')")
+    page.wait_for_selector("body[data-state='problem']")
+    assert "not a NIfTI file: it begins with '<html>'" in page.inner_text("#message")
+
+
+def test_the_pictures_of_a_page_answer_keys_and_the_mouse(chromium_page, address):
+    page = chromium_page
+    open_page(page, address)
     flair = pixels(page)
     assert flair.std() > 10
     press(page, "2")
@@ -168,6 +179,13 @@ def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
     assert num_colored(page) == 0, "overlays are hidden"
     press(page, "h")
     assert num_colored(page) > 500
+
+    slider = page.query_selector("#opacity")
+    faint = num_colored(page)
+    slider.fill("0.05")
+    assert slider.is_visible(), "a slider that is held stays"
+    assert num_colored(page) < faint
+    slider.fill("0.3")
 
     start = page.inner_text("#cursor")
     page.keyboard.press("n")
@@ -189,12 +207,6 @@ def test_a_page_shows_cases_and_answers_keys(chromium_page, address, three):
     press(page, "g")
     assert page.locator("#grid .pane:visible").count() == 4
     assert pixels(page, "#grid canvas").std() > 10
-    page.click(f"#case-table td:text-is('{second}')")
-    page.wait_for_selector("body[data-state='complete']")
-    assert page.inner_text("h1") == second
-    page.click("#case-table td:text-is('BraTS20_Training_004')")
-    page.wait_for_selector("body[data-state='problem']")
-    assert "not a NIfTI file: it begins with '<html>'" in page.inner_text("#message")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
 

@@ -42,7 +42,8 @@ async function change(more, { isSolid = true } = {}) {
   if (!scene) return;
   press(byId("modalities"), settings.layout === "grid" ? "grid" : settings.modality);
   press(byId("layouts"), settings.layout === "grid" ? settings.plane : settings.layout);
-  Panel.overlays(scene.description, settings, change);
+  if (Object.keys(more).join() === "opacity") byId("opacity").value = settings.opacity; // a slider that is held stays
+  else Panel.overlays(scene.description, settings, change);
   byId("bare").hidden = !settings.isBare || !scene.description.label_maps.length;
   showWindow();
   await stage.show(scene, settings);
@@ -237,7 +238,7 @@ async function watchCases() {
     const isTime = !list.cases.pending || list.cases.cases.length < 2 || performance.now() - began > 2000;
     if (list.number === null && isTime) openCase(list.order[0]).catch(fail);
     if (!list.cases.pending) return;
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await new Promise((resolve) => setTimeout(resolve, list.cases.cases.length > 200 ? 1500 : 250));
   }
 }
 
