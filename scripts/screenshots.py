@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,11 @@ def main() -> None:
 
 
 def make_cases(folder: Path) -> list[Viewed]:
-    """Two synthetic cases of full size, with predictions that are wrong in ways that predictions are."""
+    """Two synthetic cases of full size, named as such, with predictions that are wrong in ways that predictions are."""
     write_download(folder / "download", 2, seed=20, shape=SHAPE)
-    return [Viewed(case, label_maps_of(case, folder)) for case in find_cases(folder / "download").cases]
+    found = find_cases(folder / "download").cases
+    cases = [replace(case, name=f"synthetic case {number}") for number, case in enumerate(found, start=1)]
+    return [Viewed(case, label_maps_of(case, folder)) for case in cases]
 
 
 def label_maps_of(case: Case, folder: Path) -> dict[str, Path]:
