@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,24 +28,64 @@ from brats_seg.files import atomic_folder, make_output_folder, read_json, write_
 __all__ = ["command", "demo"]
 
 _JOBS = default_jobs()
-_NUM_CASES = 25
-_SHAPE = (78, 120, 120)
 _RECORD = "demo.json"
-_FOLDERS = {
-    "download": "synthetic cases in the form of a BraTS 2020 download",
-    "store": "the same, cropped, as a training store",
-    "run": "the trained network: model.safetensors, metrics.csv, curves.png, validation/",
-    "predictions": "label maps of the held-out cases, as NIfTI",
-    "evaluation": "cases.csv, summary.json and portal.csv of the held-out cases",
-}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a demo makes and learns from."""
+
+    recipe: str
+    num_cases: int
+    shape: tuple[int, int, int]
+    """Of a case, (K, J, I)."""
+    form: str
+    tables: str
+    check: str
+    """What `check` says of such a set, which would fill the screen."""
+    protocol: str
+    is_sliced: bool = False
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """What each folder in OUT holds."""
+        return {
+            "download": f"synthetic cases in the form of {self.form}",
+            "store": "the same, cropped, as a training store",
+            "run": "the trained network: model.safetensors, metrics.csv, curves.png, validation/",
+            "predictions": "label maps of the held-out cases, as NIfTI",
+            "evaluation": f"{self.tables} of the held-out cases",
+        }
+
+
+_VOLUMES = _Kind(
+    recipe="demo",
+    num_cases=25,
+    shape=(78, 120, 120),
+    form="a BraTS 2020 download",
+    tables="cases.csv, summary.json and portal.csv",
+    check="no errors (each case has one warning: its grid is smaller than that of BraTS)",
+    protocol="brats2020",
+)
+_SLICES = _Kind(
+    recipe="demo_slices",
+    num_cases=20,
+    shape=(16, 96, 96),
+    form="LGG MRI Segmentation (kaggle_3m)",
+    tables="cases.csv, slices.csv, presence.csv and summary.json",
+    check="no errors (where a modality is missing, a copy of FLAIR stands for it, as in the real set)",
+    protocol="plain",
+    is_sliced=True,
+)
 _NOTICE = "The cases are synthetic. These numbers say that the chain works; they say nothing about patients."
 
 
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or an earlier demo's.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings over the recipe `demo`.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings over the demo's recipe.")
     ] = None,
+    slices: Annotated[bool, typer.Option("--slices", help="Slices of patients in Kaggle's LGG layout, in 2D.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which cases, weights and patches are drawn.")] = 0,
     jobs: JobsOption = _JOBS,
     device: DeviceOption = "cpu",
@@ -53,33 +94,37 @@ def demo(
 ) -> None:
     """Run the whole chain on synthetic cases: check, prepare, train, predict, evaluate.
 
-    Twenty cases are learned from and five held out; training takes some three minutes on two idle CPU cores. Writes
-    OUT/download, store, run, predictions and evaluation. A second call continues where an interrupted one stopped.
+    Twenty cases are learned from and five held out (with --slices sixteen and four); training takes some three minutes
+    on two idle CPU cores, with --slices one. Writes OUT/download, store, run, predictions and evaluation. A second call
+    continues where an interrupted one stopped.
     The cases are synthetic: the numbers say nothing about patients.
 
     \b
     Examples:
       brats-seg demo out
       brats-seg demo out --overwrite train.steps=100
+      brats-seg demo out2d --slices
     """
     prepare_process()  # before torch is imported
-    _check_settings(overrides or [])
-    _open_folder(out, {"version": __version__, "seed": seed, "overrides": list(overrides or [])}, overwrite=overwrite)
+    kind = _SLICES if slices else _VOLUMES
+    _check_settings(kind, overrides or [])
+    settings = {"version": __version__, "seed": seed, "recipe": kind.recipe, "overrides": list(overrides or [])}
+    _open_folder(out, settings, overwrite=overwrite)
     say = _silent if quiet else _say
     say(f"brats-seg demo in {out}\n{_NOTICE}")
-    download = _make_cases(out, seed, say, silent=is_silent(quiet))
-    _check_and_prepare(out, download, jobs, say, quiet=quiet)
-    held_out = _train(out, seed, overrides or [], device, say, quiet=quiet)
-    _predict_and_evaluate(out, download, held_out, device, jobs, say, quiet=quiet)
-    say(_report(out))
+    download = _make_cases(kind, out, seed, say, silent=is_silent(quiet))
+    _check_and_prepare(kind, out, download, jobs, say, quiet=quiet)
+    held_out = _train(kind, out, seed, overrides or [], device, say, quiet=quiet)
+    _predict_and_evaluate(kind, out, download, held_out, device, jobs, say, quiet=quiet)
+    say(_report(kind, out))
 
 
 command = command_from(demo)
 
 
-def _check_settings(overrides: list[str]) -> None:
+def _check_settings(kind: _Kind, overrides: list[str]) -> None:
     """Tell a wrong setting before anything is written."""
-    config = load_config("demo", overrides)
+    config = load_config(kind.recipe, overrides)
     from brats_seg.networks.build import check_patch  # noqa: PLC0415 (torch)
 
     check_patch(config.network, config.train.patch)
@@ -107,7 +152,7 @@ def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Non
     if out.is_dir() and any(out.iterdir()) and not record.is_file():
         raise OutputError(f"{out}: holds files that are no demo's; choose a new or empty folder")
     if record.is_file() and overwrite:
-        for name in _FOLDERS:
+        for name in _VOLUMES.folders:
             shutil.rmtree(out / name, ignore_errors=True)
         record.unlink()
     if record.is_file() and (own := read_json(record)) != settings:
@@ -121,48 +166,53 @@ def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Non
     write_json(record, settings)
 
 
-def _make_cases(out: Path, seed: int, say: Any, *, silent: bool) -> Path:
+def _make_cases(kind: _Kind, out: Path, seed: int, say: Any, *, silent: bool) -> Path:
     """Write the synthetic download, complete or not at all, and return its folder of cases."""
     from tqdm import tqdm  # noqa: PLC0415 (--help need not wait for these)
 
     from brats_seg.data.phantom import write_download  # noqa: PLC0415
+    from brats_seg.data.phantom_slices import write_slices  # noqa: PLC0415
 
-    say(_heading(1, "make synthetic cases", f"{_NUM_CASES} cases of {' x '.join(map(str, _SHAPE))} voxels"))
+    num, shape = kind.num_cases, kind.shape
+    say(_heading(1, "make synthetic cases", f"{num} cases of {' x '.join(map(str, shape))} voxels"))
     root = out / "download"
     if root.is_dir():
         say(f"{root}: there already")
         return root
-    with atomic_folder(root) as folder, tqdm(total=_NUM_CASES, unit="case", disable=silent) as bar:
-        write_download(folder, _NUM_CASES, seed=seed, shape=_SHAPE, on_case=bar.update)
+    with atomic_folder(root) as folder, tqdm(total=num, unit="case", disable=silent) as bar:
+        if kind.is_sliced:
+            write_slices(folder, num, seed=seed, size=shape[1], num_slices=shape[0], on_case=bar.update)
+        else:
+            write_download(folder, num, seed=seed, shape=shape, on_case=bar.update)
     say(f"wrote {root}")
     return root
 
 
-def _check_and_prepare(out: Path, download: Path, jobs: int, say: Any, *, quiet: bool) -> None:
+def _check_and_prepare(kind: _Kind, out: Path, download: Path, jobs: int, say: Any, *, quiet: bool) -> None:
     from brats_seg.commands.check import check  # noqa: PLC0415
     from brats_seg.commands.prepare import prepare  # noqa: PLC0415
 
     say(_heading(2, "check", f"brats-seg check {download}"))
-    check(download, jobs=jobs, quiet=True)  # its only finding, the small grid, would fill the screen
-    say("no errors (each case has one warning: its grid is smaller than that of BraTS)")
+    check(download, jobs=jobs, quiet=True)  # what it finds would fill the screen
+    say(kind.check)
     say(_heading(3, "prepare", f"brats-seg prepare {download} {out / 'store'}"))
     prepare(download, out / "store", jobs=jobs, quiet=quiet)
 
 
-def _train(out: Path, seed: int, overrides: list[str], device: str, say: Any, *, quiet: bool) -> list[str]:
-    """Train, or continue to, the recipe `demo` and return the names of the held-out cases."""
+def _train(kind: _Kind, out: Path, seed: int, overrides: list[str], device: str, say: Any, *, quiet: bool) -> list[str]:
+    """Train, or continue to, the demo's recipe and return the names of the held-out cases."""
     from brats_seg.commands.train import train  # noqa: PLC0415 (torch)
     from brats_seg.data.splits import load_split  # noqa: PLC0415
 
     run = out / "run"
     words = [f"data.store={out / 'store'}", f"output={run}", f"seed={seed}", *overrides]
-    say(_heading(4, "train", f"brats-seg train demo {' '.join(words)} --device {device}"))
-    train("demo", words, resume=(run / "config.yaml").is_file(), device=device, quiet=quiet)
+    say(_heading(4, "train", f"brats-seg train {kind.recipe} {' '.join(words)} --device {device}"))
+    train(kind.recipe, words, resume=(run / "config.yaml").is_file(), device=device, quiet=quiet)
     return list(load_split(run / "split.json")[0])
 
 
 def _predict_and_evaluate(
-    out: Path, download: Path, held_out: list[str], device: str, jobs: int, say: Any, *, quiet: bool
+    kind: _Kind, out: Path, download: Path, held_out: list[str], device: str, jobs: int, say: Any, *, quiet: bool
 ) -> None:
     from brats_seg.commands.evaluate import evaluate  # noqa: PLC0415
     from brats_seg.commands.predict import predict  # noqa: PLC0415
@@ -170,12 +220,12 @@ def _predict_and_evaluate(
     predictions, evaluation, cases = out / "predictions", out / "evaluation", ",".join(held_out)
     say(_heading(5, "predict", f"brats-seg predict {out / 'run'} {download} {predictions} --cases {cases}"))
     predict([str(out / "run"), str(download), str(predictions)], cases=cases, device=device, quiet=quiet)
-    words = f"{download} {predictions} --protocol brats2020 --out {evaluation} --cases {cases}"
+    words = f"{download} {predictions} --protocol {kind.protocol} --out {evaluation} --cases {cases}"
     say(_heading(6, "evaluate", f"brats-seg evaluate {words}"))
-    evaluate(download, predictions, evaluation, "brats2020", cases=cases, jobs=jobs, overwrite=True, quiet=quiet)
+    evaluate(download, predictions, evaluation, kind.protocol, cases=cases, jobs=jobs, overwrite=True, quiet=quiet)
 
 
-def _report(out: Path) -> str:
+def _report(kind: _Kind, out: Path) -> str:
     """Return the closing table and the list of what was written."""
     from brats_seg.reporting.tables import format_table  # noqa: PLC0415
 
@@ -184,10 +234,14 @@ def _report(out: Path) -> str:
     dice = {region: summary["regions"][region]["metrics"]["dice"] for region in regions}
     rows: list[list[Any]] = [[region, of["mean"], of["median"]] for region, of in dice.items()]
     rows.append(["mean", sum(row[1] for row in rows) / len(rows), ""])
-    wrote = [f"  {f'{out / name}/':{len(str(out)) + 15}}{what}" for name, what in _FOLDERS.items()]
+    wrote = [f"  {f'{out / name}/':{len(str(out)) + 15}}{what}" for name, what in kind.folders.items()]
+    looks = [
+        f"next: look at {out / 'run' / 'curves.png'}, or open a prediction over its images with",
+        f"  brats-seg export itksnap {out / 'download'} --prediction {out / 'predictions'} --out {out / 'itksnap'}",
+    ]
     return "\n".join(
         [
-            f"\n== Dice of {summary['num_cases']} held-out synthetic cases, protocol brats2020\n",
+            f"\n== Dice of {summary['num_cases']} held-out synthetic cases, protocol {kind.protocol}\n",
             format_table(["region", "mean", "median"], rows),
             "",
             _NOTICE,
@@ -195,7 +249,6 @@ def _report(out: Path) -> str:
             "wrote",
             *wrote,
             "",
-            f"next: look at {out / 'run' / 'curves.png'}, or open a prediction over its images with",
-            f"  brats-seg export itksnap {out / 'download'} --prediction {out / 'predictions'} --out {out / 'itksnap'}",
+            *([f"next: look at {out / 'run' / 'curves.png'}"] if kind.is_sliced else looks),
         ]
     )

@@ -20,6 +20,7 @@ from brats_seg.commands.options import (
     select_cases,
 )
 from brats_seg.data.cases import Case, find_cases, stem_of
+from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, OutputError, UsageError, all_findings
 from brats_seg.files import make_output_folder, require_outside, write_text
 from brats_seg.reporting.itksnap import View, label_file, open_case
@@ -72,6 +73,8 @@ def itksnap(
 def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Case], dict[str, list[str]]]:
     """Return the selected cases, and what discovery found wrong with each of them."""
     download = find_cases(data, edition=edition, strict=False)
+    if any(get_edition(case.edition).is_two_dimensional for case in download.cases):
+        raise UsageError(f"{data}: a 2D set; ITK-SNAP files are for volumes: predict with --save-masks, look at those")
     names = select_cases([case.name for case in download.cases], wanted)
     problems: dict[str, list[str]] = {}
     for problem in download.found_problems:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats_seg.commands.options import select_cases
 from brats_seg.data.cases import Case, case_from_files, find_cases
-from brats_seg.editions import edition_of_files
+from brats_seg.editions import edition_of_files, get_edition
 from brats_seg.errors import DataError, OutputError, UsageError
 from brats_seg.files import require_outside
 
@@ -106,8 +106,9 @@ def _part_of(shard: str) -> tuple[int, int]:
 
 
 def _in_folder(data: Path, edition: str | None, wanted: str | None, allow_missing: bool) -> list[Case]:
+    sliced = edition if edition is not None and get_edition(edition).is_two_dimensional else None
     try:
-        download = find_cases(data, allow_missing=allow_missing, needs_masks=False)
+        download = find_cases(data, edition=sliced, allow_missing=allow_missing, needs_masks=False)
     except DataError:
         if edition is None:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -21,9 +21,12 @@ from brats_seg.commands.options import (
 )
 from brats_seg.commands.process import prepare_process
 from brats_seg.data.cases import Case
-from brats_seg.editions import get_edition
+from brats_seg.data.reading import slice_numbers
+from brats_seg.data.slices import require_no_gaps
+from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
+from brats_seg.inference.mask_pictures import require_pictures, write_masks
 from brats_seg.inference.outputs import PredictionFolder, Wanted
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ _MissingOption = Annotated[
 ]
 _ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
+]
+_MasksOption = Annotated[
+    bool, typer.Option("--save-masks", help="2D sets: also write a PNG a slice, 0 and 255, OUT/masks/.")
 ]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
@@ -72,6 +78,7 @@ def predict(
         bool,
         typer.Option("--save-probabilities", help="Also write the probability of each region, OUT/probabilities/."),
     ] = False,
+    save_masks: _MasksOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -104,20 +111,19 @@ def predict(
     modalities = members[0].description.modalities
     found = request.find(modalities, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
     ensemble = load_ensemble(members, device, num_cases=len(found))
-    wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
-    _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
-    made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
+    wanted = _wanted_of(found, edition, ensemble)
+    made_by = _made_by(ensemble, found, save_probabilities, save_masks)
     record = provenance(device=str(ensemble), models=[str(member.run.resolve()) for member in members])
     with PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None) as folder:
         folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
         todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
         if not quiet:
             _say_plan(_in_words(members, ensemble), todo, len(wanted))
-        failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
+        failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet), save_masks)
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
-        _say_done(len(todo), request.output, request.data or "DATA")
+        _say_done(len(todo), request.output, request.data or "DATA", get_edition(found[0].edition))
 
 
 def _split(words: Sequence[str], *, has_files: bool) -> tuple[list[str], list[str]]:
@@ -147,12 +153,33 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
 
 
-def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
+def _say_done(num_cases: int, output: Path, data: Path | str, edition: Edition) -> None:
     print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
+    if edition.is_two_dimensional:
+        print(f"next: brats-seg evaluate {data} {output} --protocol plain --out DIR")
+        return
     print(
         f"next: brats-seg export itksnap {data} --prediction {output} --out DIR, "
         f"or brats-seg evaluate {data} {output} --protocol brats2020 --out DIR"
     )
+
+
+def _wanted_of(found: Sequence[Case], edition: str | None, ensemble: Ensemble) -> dict[str, Wanted]:
+    """Return the label map that is asked for of each case, by its name, if the models can make it."""
+    wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
+    _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
+    numbers = {case.name: slice_numbers(image.path) for case in found for image in list(case.images.values())[:1]}
+    require_no_gaps(numbers, max(member.block[0] for member in ensemble.members))
+    return wanted
+
+
+def _made_by(ensemble: Ensemble, found: Sequence[Case], save_probabilities: bool, save_masks: bool) -> dict[str, Any]:
+    """Return what decides what is written."""
+    made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
+    if save_masks:
+        require_pictures(found)
+        made_by["has_masks"] = True
+    return made_by
 
 
 def _check_editions(ensemble: Ensemble, names: Iterable[str]) -> None:
@@ -167,7 +194,12 @@ def _check_editions(ensemble: Ensemble, names: Iterable[str]) -> None:
 
 
 def _predict_all(
-    ensemble: Ensemble, todo: Sequence[_Task], folder: PredictionFolder, save_probabilities: bool, silent: bool
+    ensemble: Ensemble,
+    todo: Sequence[_Task],
+    folder: PredictionFolder,
+    save_probabilities: bool,
+    silent: bool,
+    save_masks: bool = False,
 ) -> list[str]:
     """Predict and write every case, reading and writing beside the network; return a line for each that failed.
 
@@ -188,6 +220,8 @@ def _predict_all(
     def write(task: _Task, case: PreparedCase, probabilities: Tensor) -> None:
         wanted = task[1]
         made = as_prediction(ensemble, case, probabilities, wanted.edition, with_probabilities=save_probabilities)
+        if save_masks:
+            write_masks(folder.folder, task[0], made.label_map)
         folder.write(wanted, made.label_map, case.header_bytes, made.probabilities)
 
     failures: list[str] = []

@@ -65,10 +65,16 @@ def prepare(
         num = len(outcomes) + len(problems)
         raise WorkError(all_findings(f"{num - len(failures)} of {num} cases prepared into {store}", failures))
     if not quiet:
-        print(f"next: brats-seg train cpu_small data.store={store} output=RUN   (on a GPU: default, for cpu_small)")
+        print(_next_step(store, usable[0]))
 
 
 command = command_from(prepare)
+
+
+def _next_step(store: Path, case: Case) -> str:
+    recipe = {"lgg-mri": "lgg_unet2d", "images": "images_unet2d_128"}.get(case.edition, "cpu_small")
+    on_gpu = "   (on a GPU: default, for cpu_small)" if recipe == "cpu_small" else ""
+    return f"next: brats-seg train {recipe} data.store={store} output=RUN{on_gpu}"
 
 
 def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Case], list[str]]:

@@ -251,11 +251,15 @@ def _check_same_cases(run: Path, store: Store, folds: Sequence[Sequence[str]]) -
 def _build(
     config: RunConfig, store: Store, session: Session, watcher: TrainingWatcher
 ) -> tuple[tuple[tuple[str, ...], ...], Trainer]:
+    from brats_seg.data.slices import require_no_gaps  # noqa: PLC0415
+    from brats_seg.networks.slices import thickened  # noqa: PLC0415
     from brats_seg.training.folds import divide, folds_of_store  # noqa: PLC0415
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
 
     folds = folds_of_store(store, config.data)
     training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
+    block = thickened(config.train.patch, config.network.neighbours)
+    require_no_gaps({case.name: case.slices for case in (*training, *validation)}, block[0])
     trainer = Trainer(
         config,
         store,

@@ -28,7 +28,7 @@ from brats_seg.data.reading import (
     same_geometry,
     slice_numbers,
 )
-from brats_seg.data.slices import slices_in_words
+from brats_seg.data.slices import missing_between, slices_in_words
 from brats_seg.data.workers import map_in_processes
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError
@@ -269,7 +269,7 @@ class _CaseReader:
         except DataError:  # told by whoever reads the file
             return
         numbers = next((slice_numbers(image.path) for image in self.case.images.values()), None)
-        if numbers and (missing := set(range(numbers[0], numbers[-1])) - set(numbers)):
+        if missing := missing_between(numbers):
             message = f"{slices_in_words(missing)} not there: fine in 2D, no patch may reach over the gap in 3D"
             self._say("note", None, "gap", message)
 

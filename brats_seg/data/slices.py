@@ -22,9 +22,9 @@ from brats_seg.data.layout import Complaint, Found, ImageFile, Listing
 from brats_seg.data.pictures import PICTURE_SUFFIXES
 from brats_seg.data.tables import rows_by_patient
 from brats_seg.editions import Edition, get_edition
-from brats_seg.errors import DataError
+from brats_seg.errors import DataError, all_findings
 
-__all__ = ["list_slices", "slices_in_words"]
+__all__ = ["list_slices", "missing_between", "require_no_gaps", "slices_in_words"]
 
 _TCGA = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_\d{8})_(\d+)(_mask)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+)_(\d+)(_mask)?", re.IGNORECASE)
@@ -81,6 +81,28 @@ def slices_in_words(numbers: Iterable[int]) -> str:
     some = sorted(numbers)
     text = ", ".join(map(str, some[:6])) + (" ..." if len(some) > 6 else "")
     return f"slice{'s' if len(some) > 1 else ''} {text}"
+
+
+def missing_between(numbers: Sequence[int] | None) -> list[int]:
+    """Return the numbers that are missing between those of a patient's slices, ascending; none of a volume (None)."""
+    return sorted(set(range(min(numbers), max(numbers))) - set(numbers)) if numbers else []
+
+
+def require_no_gaps(numbers: Mapping[str, Sequence[int] | None], extent: int) -> None:
+    """Refuse cases whose slices have gaps where a network sees several slices of them at once.
+
+    Args:
+        numbers: case -> the numbers of its slices; None = a volume.
+        extent: slices along K that the network sees at once; 1 minds no gap.
+
+    Raises:
+        DataError: names each case and what it lacks.
+    """
+    gaps = {case: missing for case, of in numbers.items() if (missing := missing_between(of))}
+    if extent > 1 and gaps:
+        lines = [f"case {case}: {slices_in_words(missing)} not there" for case, missing in gaps.items()]
+        remedy = f"the network sees {extent} slices at once (K), which must be neighbours; learn from single slices"
+        raise DataError(all_findings("slices are missing", [f"{line}; {remedy}" for line in lines]))
 
 
 def _files_below(folder: Path, seen: frozenset[Path]) -> Iterator[Path]:

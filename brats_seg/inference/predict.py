@@ -22,6 +22,7 @@ from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_window
 from brats_seg.networks.compute import Compute, compiled, placed
 from brats_seg.networks.memory import is_out_of_memory
+from brats_seg.networks.slices import thickened
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
@@ -64,6 +65,11 @@ class Predictor:
         self.network = network.to(compute.device)
         self._run = compiled(self.network, compute, is_compiled)
         self._is_batch_fixed = is_compiled
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """Voxels (K, J, I) that the network sees at once: its window, with the neighbours of a slice (2.5D)."""
+        return thickened(self.window, self._network_config.neighbours)
 
     def check_edition(self, edition: Edition, what: str) -> None:
         """Refuse cases whose modalities or regions are not those of the network.

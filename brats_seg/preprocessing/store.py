@@ -90,11 +90,6 @@ class StoredCase:
     """Of a patient's slices (2D): their numbers, one a K of the original volume; None where the source is a volume."""
 
     @property
-    def has_gaps(self) -> bool:
-        """Whether numbers are missing between the slices, so that neighbours along K are none in the patient."""
-        return self.slices is not None and self.slices[-1] - self.slices[0] >= len(self.slices)
-
-    @property
     def has_label(self) -> bool:
         """Whether the case has a label map."""
         return (self.folder / LABEL_FILE).is_file()

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,7 @@ QUICK = [
 def small_cases() -> Iterator[None]:
     """Ten cases of 3.9 mm voxels in place of the demo's 25 of 2 mm."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_module, "_NUM_CASES", 10)
-        patch.setattr(demo_module, "_SHAPE", (40, 56, 56))
+        patch.setattr(demo_module, "_VOLUMES", replace(demo_module._VOLUMES, num_cases=10, shape=(40, 56, 56)))
         yield
 
 
@@ -147,3 +147,20 @@ def test_a_wrong_setting_is_told_before_anything_is_written(
     assert run(["demo", str(tmp_path / "demo"), "train.step=3"]) == 2
     assert "did you mean train.steps" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.slow
+def test_slices_go_the_same_way_and_no_threshold_does_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = replace(demo_module._SLICES, shape=(8, 64, 64))
+    monkeypatch.setattr(demo_module, "_SLICES", small)
+    words = ["train.steps=160", "train.validate_every=160", "train.patch=[1, 64, 64]", "train.threads=1"]
+    assert run(["demo", str(tmp_path / "demo"), "--slices", "--jobs", "1", *words]) == 0
+    assert "== Dice of 4 held-out synthetic cases, protocol plain" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "demo" / "evaluation" / "summary.json").read_text())
+    assert summary["editions"] == ["lgg-mri"]
+    assert summary["regions"]["WT"]["metrics"]["dice"]["mean"] > 0.7  # the best threshold of any channel: 0.45
+    assert summary["presence"]["levels"]["slice"]["num"] == 32
+    with (tmp_path / "demo" / "evaluation" / "slices.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 32

@@ -10,6 +10,7 @@ import pytest
 from brats_seg.cli import run
 from brats_seg.data.cases import find_cases
 from brats_seg.data.nifti import header_for, read_header, read_label_map, write_label_map
+from brats_seg.data.phantom_slices import write_images
 from brats_seg.editions import get_edition
 from brats_seg.reporting.itksnap import label_file
 
@@ -159,6 +160,12 @@ def test_a_prediction_that_is_not_there_is_named(phantom_download, tmp_path, cap
 def test_reference_and_no_reference_contradict_each_other(phantom_download, predictions, tmp_path, capsys):
     assert export(phantom_download, predictions, tmp_path / "s", "--reference", predictions, "--no-reference") == 2
     assert "--reference and --no-reference: give one of them" in capsys.readouterr().err
+
+
+def test_a_2d_set_is_refused_with_what_to_do_instead(phantom_download, tmp_path, capsys):
+    write_images(tmp_path / "set", 1, size=32)
+    assert export(tmp_path / "set", tmp_path / "p", tmp_path / "snap") == 2
+    assert "a 2D set; ITK-SNAP files are for volumes: predict with --save-masks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["export", "--help"], ["export", "itksnap", "--help"]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.phantom_slices import sliced_case_name, write_images, write_slices
 from brats_seg.data.reading import slice_numbers
-from brats_seg.data.slices import list_slices, slices_in_words
+from brats_seg.data.slices import list_slices, missing_between, require_no_gaps, slices_in_words
 from brats_seg.errors import DataError
 
 NAME = "TCGA_CS_4941_19960909"
@@ -231,3 +231,16 @@ def test_numbers_in_words_name_the_first_six(numbers: set[int]) -> None:
     some = sorted(numbers)
     assert words.startswith(f"slices {some[0]}, {some[1]}" if len(some) > 1 else f"slice {some[0]}")
     assert words.endswith(" ...") == (len(some) > 6)
+
+
+@given(numbers=st.sets(st.integers(0, 60), min_size=1))
+def test_numbers_between_the_first_and_the_last_are_there_or_missing(numbers: set[int]) -> None:
+    missing = missing_between(sorted(numbers))
+    assert sorted([*numbers, *missing]) == list(range(min(numbers), max(numbers) + 1))
+
+
+def test_gaps_are_refused_where_a_network_sees_several_slices_at_once() -> None:
+    numbers = {"a": (1, 2, 5), "b": (1, 2, 3), "c": None}
+    require_no_gaps(numbers, 1)
+    with pytest.raises(DataError, match=r"^case a: slices 3, 4 not there; the network sees 3 slices at once"):
+        require_no_gaps(numbers, 3)

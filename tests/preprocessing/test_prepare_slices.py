@@ -49,17 +49,15 @@ def test_the_record_of_a_case_has_slice_numbers_copies_and_what_the_table_tells(
     assert (first["copies"], second["copies"]) == ([], ["t1c"])
     assert first["details"]["Patient"] == "TCGA_DU_4901"
     assert store.cases[0].slices == (1, 2, 3, 4, 5)
-    assert not store.cases[0].has_gaps
 
 
-def test_a_gap_between_slices_is_known_to_whoever_trains_in_3d(tmp_path: Path) -> None:
+def test_numbers_of_slices_with_a_gap_are_kept(tmp_path: Path) -> None:
     (folder,) = write_slices(tmp_path, 1, size=40, num_slices=5)
     for what in ("", "_mask"):
         (folder / f"{folder.name}_3{what}.tif").unlink()
     fill_store(find_cases(tmp_path).cases, tmp_path / "store")
     (case,) = open_store(tmp_path / "store").cases
     assert case.slices == (1, 2, 4, 5)
-    assert case.has_gaps
     assert case.shape[0] == 4
 
 
@@ -88,7 +86,6 @@ def test_an_image_is_a_case_of_one_slice(tmp_path: Path) -> None:
     assert opened.cases[0].image().shape[:2] == (1, 1)
     assert opened.cases[0].shape == (1, 40, 40)
     assert opened.cases[0].slices is None
-    assert not opened.cases[0].has_gaps
 
 
 def test_notes_of_one_kind_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
