@@ -59,6 +59,26 @@ def test_geometry_is_that_of_t1_bit_for_bit(predictions: Path, phantom_download:
     assert predicted.dtype == np.uint8
 
 
+def test_network_of_slices_writes_volumes_that_equal_its_validation(
+    tiny_recipe: Path, phantom_store: Path, phantom_download: Path, tmp_path: Path
+) -> None:
+    settings = ["network.spatial_dims=2", "network.neighbours=1", "train.patch=[40,1,24]", "train.steps=2"]
+    settings += ["inference.window=null", "inference.batch=8", "inference.tta=flips"]
+    words = ["train", str(tiny_recipe), f"data.store={phantom_store}", f"output={tmp_path / 'run'}", "--quiet"]
+    assert run([*words, *settings]) == 0
+    name = held_out(tmp_path / "run")
+    words = ["predict", str(tmp_path / "run"), str(phantom_download), str(tmp_path / "out"), "--quiet"]
+    assert run([*words, "--cases", name, "inference.batch=5"]) == 0
+    validated, predicted = (
+        read_label_map(folder / f"{name}.nii.gz") for folder in (tmp_path / "run" / "validation", tmp_path / "out")
+    )
+    assert np.array_equal(validated[0], predicted[0])
+    assert validated[0].any()
+    t1 = read_header(next(phantom_download.rglob(f"{name}_t1.nii*")))
+    assert predicted[1].raw[40:56] == t1.raw[40:56]
+    assert predicted[1].raw[252:328] == t1.raw[252:328]
+
+
 def test_record_names_the_weights_and_that_it_is_research(predictions: Path, tiny_run: Path) -> None:
     record = json.loads((predictions / "predictions.json").read_text())
     assert len(record["cases"][held_out(tiny_run)]["made_by"]["weights_sha256"][0]) == 64

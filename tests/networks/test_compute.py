@@ -10,7 +10,7 @@ from torch import nn
 
 from brats_seg.errors import DeviceError
 from brats_seg.networks import compute
-from brats_seg.networks.compute import Compute, choose_compute, compiled
+from brats_seg.networks.compute import Compute, choose_compute, compiled, placed
 
 
 @pytest.mark.parametrize(("has_amx", "expected"), [(True, "bf16"), (False, "fp32")])
@@ -54,6 +54,9 @@ def test_fp16_on_a_cpu_is_refused() -> None:
         (nn.InstanceNorm3d, "bf16", "auto", True),
         (nn.InstanceNorm3d, "fp32", "auto", False),
         (nn.InstanceNorm3d, "fp32", "channels_last", True),
+        (nn.BatchNorm3d, "fp32", "auto", False),
+        (nn.BatchNorm2d, "fp32", "auto", True),
+        (nn.BatchNorm2d, "fp32", "contiguous", False),
         (nn.InstanceNorm3d, "bf16", "contiguous", False),
         (lambda channels: nn.GroupNorm(2, channels), "bf16", "auto", False),
     ],
@@ -94,3 +97,11 @@ def test_network_is_compiled_on_a_gpu_alone_unless_asked(monkeypatch: pytest.Mon
     assert compiled(network, cpu, True) == "compiled"
     assert compiled(network, gpu) == "compiled"
     assert compiled(network, gpu, False) is network
+
+
+def test_weights_of_slices_are_placed_in_their_own_layout() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8))
+    before = network[0].weight.detach().clone()
+    weight = placed(network, torch.device("cpu"), torch.channels_last_3d)[0].weight  # type: ignore[index]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(weight, before)

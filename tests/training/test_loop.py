@@ -367,6 +367,18 @@ def test_dry_run_measures_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_dry_run_of_slices_counts_every_slice_in_an_epoch(
+    tiny_recipe: Path, phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["network.spatial_dims=2", "train.patch=[1,24,16]", "inference.window=null", "train.batch=50"]
+    loud = [w for w in words(tiny_recipe, phantom_store, tmp_path, "--dry-run", *overrides) if w != "--quiet"]
+    assert run(loud) == 0
+    store = open_store(phantom_store)
+    training, _ = divide(store, folds_of_store(store, load_config(str(tiny_recipe)).data), 0)
+    num_slices = sum(case.image().shape[1] for case in training)
+    assert f"an epoch (every slice once, {-(-num_slices // 50)} steps)" in capsys.readouterr().out
+
+
 def test_recomputed_activations_give_the_same_weights_under_the_same_names(
     tiny_recipe: Path, tiny_run: Path, phantom_store: Path, tmp_path: Path
 ) -> None:
