@@ -100,7 +100,8 @@ class CaseSlices:
 def cut_case(files: CaseFiles) -> CaseSlices:
     """Read a case and return the planes with the most wrong voxels of a region.
 
-    Where none is wrong they are those with the most of the region in the reference. A modality that is missing or does not fit is left out and noted.
+    Where none is wrong they are those with the most of the region in the reference. A modality that is missing or does
+    not fit is left out and noted.
 
     Raises:
         DataError: the reference or a prediction cannot be read, lies on another grid, has labels of another edition, or

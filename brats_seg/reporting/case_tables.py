@@ -10,6 +10,7 @@ from brats_seg.evaluation.saved import SavedEvaluation
 from brats_seg.reporting.case_pictures import CasePicture
 from brats_seg.reporting.charts import letter_of
 from brats_seg.reporting.summary_tables import is_distance, metric_title, number
+from brats_seg.reporting.svg import NUM_COLORS
 from brats_seg.reporting.worst import EmptyRegion, WorstCase
 
 __all__ = ["card_of", "case_table", "empty_rows", "tips"]
@@ -122,7 +123,7 @@ def card_of(
     several = len(evaluations) > 1
     shown = []
     for model, picture in enumerate(pictures):
-        own: dict[str, Any] = {"letter": letter_of(model), "series": model % 7, "name": names[model]}
+        own: dict[str, Any] = {"letter": letter_of(model), "series": model % NUM_COLORS, "name": names[model]}
         shown.append({**own, "svg": "" if files[model] else picture.svg, "file": files[model], "notes": picture.notes})
     heads, rows = _numbers_of_case(row, evaluations, protocol, pictures)
     what = f"invented {worst.region}" if worst.is_false_alarm else f"number {worst.rank} of the worst in {worst.region}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from brats_seg.evaluation.protocols import Protocol
-from brats_seg.evaluation.saved import SavedEvaluation
+from brats_seg.evaluation.saved import SavedEvaluation, names_of_folders
 from brats_seg.reporting.charts import draw_agreement, draw_by_volume, draw_distribution, letter_of
 from brats_seg.reporting.curves import (
     draw_loss,
@@ -18,6 +18,7 @@ from brats_seg.reporting.curves import (
 )
 from brats_seg.reporting.sources import Source
 from brats_seg.reporting.summary_tables import is_distance, metric_title, metric_unit, number
+from brats_seg.reporting.svg import NUM_COLORS
 
 __all__ = ["chart_sections"]
 
@@ -25,7 +26,7 @@ __all__ = ["chart_sections"]
 def chart_sections(sources: Sequence[Source], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the sections that there is something to show for, in the order of the page."""
     evaluations, protocol = [source.scores for source in sources], sources[0].protocol
-    legend = [{"letter": letter_of(n), "series": n % 7, "name": name} for n, name in enumerate(names)]
+    legend = [{"letter": letter_of(n), "series": n % NUM_COLORS, "name": name} for n, name in enumerate(names)]
     legend = legend if len(names) > 1 else []
     sections = [_distributions(evaluations, protocol, legend), *_volumes(evaluations, legend)]
     if any(source.calibration for source in sources):
@@ -95,14 +96,15 @@ def _calibration(sources: Sequence[Source], names: Sequence[str], legend: _Legen
 
 
 def _training(sources: Sequence[Source]) -> dict[str, Any]:
-    runs = [run for source in sources for run in source.runs if run.curves]
+    runs = list({run.folder.resolve(): run for source in sources for run in source.runs if run.curves}.values())
+    names = names_of_folders([run.folder for run in runs])
     figures = [{"title": "", "svg": draw_loss(runs)}]
     regions = validated_regions(runs)
     if len(runs) == 1:
         figures += [{"title": "", "svg": draw_validation_of_run(runs[0], regions)}] * bool(regions)
     else:
         figures += [{"title": "", "svg": draw_validation(runs, region)} for region in regions]
-    legend = [{"letter": "", "series": n % 7, "name": run.folder.name} for n, run in enumerate(runs)]
+    legend = [{"letter": str(n + 1), "series": n % NUM_COLORS, "name": name} for n, name in enumerate(names)]
     text = "As logged by the runs: training loss, and the mean Dice of the held-out cases at each validation."
     return _section("training", "Training", "Training", "three", figures, legend if len(runs) > 1 else [], text)
 

@@ -97,21 +97,29 @@ def draw_agreement(evaluations: Sequence[SavedEvaluation], region: int) -> Marku
     chart.x_axis(x, _TOP, _PANEL_HEIGHT - _BOTTOM, "mean of both volumes, ml")
     chart.y_axis(y, _LEFT, right)
     chart.line((x.start, y(0)), (x.end, y(0)), "zero")
-    for model, (own, mean, (bias, limit)) in enumerate(zip(differences, means, spans, strict=True)):
-        series, shape = (region, 0) if len(evaluations) == 1 else (model, model)
-        _draw_limits(chart, x, y, (bias,) if len(evaluations) > 1 else (bias, bias - limit, bias + limit), series)
+    several = len(evaluations) > 1
+    for model, (own, mean) in enumerate(zip(differences, means, strict=True)):
         for case in range(len(own)):
-            chart.mark(x(float(mean[case])), y(float(own[case])), series, case, shape)
+            place = x(float(mean[case])), y(float(own[case]))
+            chart.mark(*place, model if several else region, case, model if several else 0)
+    if several:
+        lines = [(bias, model, letter_of(model)) for model, (bias, _) in enumerate(spans)]
+    else:
+        bias, limit = spans[0]
+        lines = [(bias, region, "")] + [(edge, region, "limit") for edge in (bias - limit, bias + limit)]
+    _draw_lines(chart, x, y, lines)
     return chart.svg
 
 
-def _draw_limits(chart: Chart, x: Scale, y: Scale, values: Sequence[float], series: int) -> None:
-    """Draw the bias and the limits of agreement, their values at the right where there is room."""
-    for number, value in enumerate(values):
-        css = f"bias s{series % NUM_COLORS}" + " limit" * (number > 0)
-        chart.line((x.start, y(value)), (x.end, y(value)), css)
-        if not number or abs(y(value) - y(values[0])) > _LINE:
-            chart.text(x.end + 6, y(value) + 4, f"{value:+.1f}".replace("-", _MINUS), "v", "start")
+def _draw_lines(chart: Chart, x: Scale, y: Scale, lines: Sequence[tuple[float, int, str]]) -> None:
+    """Draw levels (value, series, letter or `limit`) with their values at the right, none on top of another."""
+    lowest = 0.0
+    for value, series, what in sorted(lines, reverse=True):
+        is_limit = what == "limit"
+        chart.line((x.start, y(value)), (x.end, y(value)), f"bias s{series % NUM_COLORS}" + " limit" * is_limit)
+        lowest = max(y(value) + 4, lowest + _LINE)
+        words = f"{'' if is_limit else what} {value:+.1f}".strip().replace("-", _MINUS)
+        chart.text(x.end + 6, lowest, words, "v", "start")
 
 
 def _panel(title: str, axis: str, label: str) -> Chart:

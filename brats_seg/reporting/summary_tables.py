@@ -20,6 +20,7 @@ from brats_seg.evaluation.ranking import rank_models
 from brats_seg.evaluation.saved import SavedEvaluation, join_evaluations
 from brats_seg.evaluation.summary import statistics_of
 from brats_seg.reporting.charts import letter_of
+from brats_seg.reporting.svg import NUM_COLORS
 
 __all__ = [
     "comparison_tables",
@@ -90,7 +91,7 @@ def tiles(evaluations: Sequence[SavedEvaluation], protocol: Protocol) -> list[di
             rows.append(
                 {
                     "letter": letter_of(model) if len(evaluations) > 1 else "",
-                    "series": model % 7,
+                    "series": model % NUM_COLORS,
                     "mean": number(dice["mean"], 3),
                     "interval": _span(dice, "ci95_low", "ci95_high", 3),
                     "distance": number(statistics_of(one.columns[distance][:, column])["median"], 2),
@@ -98,14 +99,9 @@ def tiles(evaluations: Sequence[SavedEvaluation], protocol: Protocol) -> list[di
                 }
             )
         unit = metric_unit(distance, protocol)
-        titles = {"overlap": f"mean {_lower(overlap)}", "distance": metric_title(distance)}
+        titles = {"overlap": metric_title(overlap), "distance": metric_title(distance)}
         found.append({"region": region, "rows": rows, "unit": unit, **titles})
     return found
-
-
-def _lower(metric: str) -> str:
-    title = metric_title(metric)
-    return title if title.startswith("Dice") else title[0].lower() + title[1:]
 
 
 def summary_tables(
