@@ -62,7 +62,8 @@ def report(
       brats-seg report evaluation
       brats-seg report evaluation_a evaluation_b --data BraTS2020_TrainingData --out both.html
     """
-    from brats_seg.reporting.report import write_report  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.page import num_cases_in_words  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.report import write_report  # noqa: PLC0415
 
     written = write_report(
         folders,
@@ -80,8 +81,8 @@ def report(
         print(f"warning: {line}", file=sys.stderr)
     if quiet:
         return
-    size = written.path.stat().st_size / 1000
-    print(f"Wrote {written.path} ({size:.0f} kB): {written.num_cases} cases, {written.num_pictures} pictures")
+    size, cases_in_words = written.path.stat().st_size / 1000, num_cases_in_words(written.num_cases)
+    print(f"Wrote {written.path} ({size:.0f} kB): {cases_in_words}, {written.num_pictures} with a picture")
     if written.folder:
         print(f"Pictures beside it: {written.folder}")
 

@@ -114,7 +114,7 @@ def draw_agreement(evaluations: Sequence[SavedEvaluation], region: int) -> Marku
 def _draw_lines(chart: Chart, x: Scale, y: Scale, lines: Sequence[tuple[float, int, str]]) -> None:
     """Draw levels (value, series, letter or `limit`) with their values at the right, none on top of another."""
     lowest = 0.0
-    for value, series, what in sorted(lines, reverse=True):
+    for value, series, what in sorted(lines, key=lambda line: -line[0]):
         is_limit = what == "limit"
         chart.line((x.start, y(value)), (x.end, y(value)), f"bias s{series % NUM_COLORS}" + " limit" * is_limit)
         lowest = max(y(value) + 4, lowest + _LINE)

@@ -84,7 +84,7 @@ def write_report(
     wanted = select(list(evaluations[0].cases))
     sources = [select_of_source(source, wanted) for source in sources]
     target = out or sources[0].scores.folder / "report.html"
-    beside = target.with_name(f"{target.stem}_pictures")
+    beside = target.parent / f"{target.stem}_pictures"
     _check_target(target, beside, data, overwrite)
     worst, others = _choose(sources, num_cases)
     files, notes = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def test_infinity_has_a_tick_at_the_end() -> None:
 def test_texts_of_ticks_never_lie_on_each_other(low: float, span: float, room: float) -> None:
     scale = Scale(low, low + span, 0, room)
     places = [(scale(value), len(words)) for value, words in scale.ticks]
-    for (first, long), (second, longer) in zip(places, places[1:], strict=False):
+    for (first, long), (second, longer) in pairwise(places):
         assert second - first >= 3.5 * (long + longer)
 
 
