@@ -156,17 +156,31 @@ def test_predictions_that_are_gone_are_named(tmp_path: Path, write_evaluation: W
     assert "the predictions of ev are not where the evaluation found them" in written.notes[0]
 
 
+def copy_with_predictions(evaluation: Path, folder: Path) -> tuple[Path, list[Path]]:
+    """Copy an evaluation and its predictions, which it then names; return both, the predictions sorted."""
+    predictions = folder / "predictions"
+    shutil.copytree(evaluation.parent / "predictions", predictions)
+    shutil.copytree(evaluation, folder / "evaluation")
+    path = folder / "evaluation" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prediction": str(predictions)}))
+    return folder / "evaluation", sorted(predictions.iterdir())
+
+
 def test_a_prediction_that_changed_since_has_no_picture(tmp_path: Path, phantom_evaluation: Path) -> None:
-    folder = tmp_path / "predictions"
-    shutil.copytree(phantom_evaluation.parent / "predictions", folder)
-    shutil.copytree(phantom_evaluation, tmp_path / "evaluation")
-    record = json.loads((tmp_path / "evaluation" / "run.json").read_text())
-    (tmp_path / "evaluation" / "run.json").write_text(json.dumps({**record, "prediction": str(folder)}))
-    first, second = sorted(folder.iterdir())[:2]
-    shutil.copy(second, first)
-    written = write_report([tmp_path / "evaluation"])
+    folder, predictions = copy_with_predictions(phantom_evaluation, tmp_path)
+    shutil.copy(predictions[1], predictions[0])
+    written = write_report([folder])
     assert written.num_pictures == 5
     assert "when it was evaluated; evaluate again" in written.notes[0]
+    assert "evaluate again" in Page(written.path.read_text(encoding="utf-8")).text
+
+
+def test_a_prediction_that_is_gone_has_no_picture(tmp_path: Path, phantom_evaluation: Path) -> None:
+    folder, predictions = copy_with_predictions(phantom_evaluation, tmp_path)
+    predictions[0].unlink()
+    written = write_report([folder])
+    assert written.num_pictures == 5
+    assert written.notes[0].startswith("No picture of 1 of 6 cases (BraTS20_Training_001)")
 
 
 def test_pictures_of_further_cases_lie_beside_the_page(

@@ -72,6 +72,19 @@ def test_a_case_whose_only_fault_is_invented_comes_last(tmp_path: Path, write_ev
     assert [(case.case, case.is_false_alarm) for case in found] == [("b", False), ("a", True)]
 
 
+def test_the_largest_invented_region_comes_first_whatever_region_it_is(tmp_path: Path, write_evaluation: Write) -> None:
+    sizes = {("a", "ET"): 1.0, ("b", "WT"): 9.0}
+    folder = write_evaluation(
+        tmp_path,
+        dict.fromkeys("ab", (0.0, 0.0, 0.0)),
+        reference_voxels=0,
+        prediction_voxels=lambda case, region: 5 if (case, region) in sizes else 0,
+        prediction_ml=lambda case, region: sizes.get((case, region), 0.0),
+    )
+    found = find_worst_cases([read_evaluation(folder)], "dice", 1)
+    assert [(case.case, case.region) for case in found] == [("b", "WT")]
+
+
 def test_a_missed_region_is_both_listed_and_the_worst(tmp_path: Path, write_evaluation: Write) -> None:
     folder = write_evaluation(
         tmp_path,
