@@ -1,6 +1,6 @@
 """Pictures of the HTML report for the README, of synthetic cases: python scripts/report_screenshot.py OUT
 
-Makes ten synthetic cases, predictions that are wrong in places, their evaluation and its report, opens the report in
+Makes a dozen synthetic cases, predictions that are wrong in places, their evaluation and its report, opens the report in
 Debian's Chromium and writes OUT/report.webp (top of the page) and OUT/report_case.webp (a case). Needs `chromium` and
 Playwright. The cases show nobody, and the numbers say nothing.
 """
@@ -36,7 +36,7 @@ def faulty_prediction(label_map: NDArray[np.uint8], seed: int) -> NDArray[np.uin
     """Return a label map whose borders wander by some voxels, more in cases of higher seed."""
     rng = np.random.default_rng(seed)
     shifts = [ndimage.gaussian_filter(rng.standard_normal(label_map.shape), 7) for _ in range(3)]
-    strength = 1.5 + seed % 5
+    strength = 0.8 + seed % 5 / 2
     places = np.indices(label_map.shape) + np.stack([one / one.std() * strength for one in shifts])
     warped: NDArray[np.uint8] = ndimage.map_coordinates(label_map, places, order=0, mode="constant")
     return warped
@@ -58,7 +58,7 @@ def report_of_phantoms(folder: Path) -> Path:
 def shoot_report(browser: Browser, page_file: Path, out: Path) -> None:
     """Write pictures of a report's top and of its first case, twice as sharp as they are shown."""
     out.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(viewport={"width": 1180, "height": 1010}, device_scale_factor=1.5)
+    context = browser.new_context(viewport={"width": 1180, "height": 1440}, device_scale_factor=1.5)
     page = context.new_page()
     page.goto(page_file.as_uri())
     page.wait_for_selector("body[data-ready=yes]")
