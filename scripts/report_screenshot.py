@@ -1,8 +1,8 @@
 """Pictures of the HTML report for the README, of synthetic cases: python scripts/report_screenshot.py OUT
 
-Makes a dozen synthetic cases, predictions that are wrong in places, their evaluation and its report, opens the report in
-Debian's Chromium and writes OUT/report.webp (top of the page) and OUT/report_case.webp (a case). Needs `chromium` and
-Playwright. The cases show nobody, and the numbers say nothing.
+Makes a dozen synthetic cases, predictions that are wrong in places, their evaluation and its report, opens the report
+in Debian's Chromium and writes OUT/report.webp (top of the page) and OUT/report_case.webp (a case). Needs `chromium`
+and Playwright. The cases show nobody, and the numbers say nothing.
 """
 
 from __future__ import annotations
