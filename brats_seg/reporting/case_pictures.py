@@ -28,6 +28,8 @@ __all__ = ["PICTURE_STYLE", "CasePicture", "draw_case", "outline_of_mask", "stan
 _QUALITY = 76
 """Of WebP; outlines are no part of it."""
 _GAP, _LABEL, _PAD = 3.0, 8.0, 4.0
+_PIXELS_A_MM = 1.9
+"""At most, on a screen: a single modality need not fill the page."""
 _BAR_MM = (50, 30, 20, 10, 5)
 _ZOOM_MARGIN_MM, _LARGEST_ZOOM = 10.0, 4.0
 _FLUID_REGIONS = frozenset({"WT", "ED", "SNFH"})
@@ -41,7 +43,7 @@ stroke-width:2px;stroke-linejoin:round}.pic .small{font-weight:400;fill:#d0d4da}
 .pic-ref,.pic-pre{fill:none}.pic-ref{stroke:#56b4e9;stroke-width:var(--pic-w,1.3px);display:var(--ref,inline)}
 .pic-pre{stroke:#ff8c2e;stroke-width:var(--pic-w,1.3px);stroke-dasharray:4 2.2;display:var(--pre,inline)}
 .pic .blue{fill:#56b4e9}.pic .orange{fill:#ff8c2e}
-.pic-mis{fill:#56b4e9;fill-opacity:.85}.pic-fal{fill:#ff8c2e;fill-opacity:.85}.pic-bar{stroke:#fff;stroke-width:1.6px}
+.pic-mis,.pic-fal{shape-rendering:crispEdges}.pic-mis{fill:#56b4e9;fill-opacity:.85}.pic-fal{fill:#ff8c2e;fill-opacity:.85}.pic-bar{stroke:#fff;stroke-width:1.6px}
 .pic .near,.pic.zoom .full{display:none}.pic.zoom .near{display:inline}.pic.zoom{--pic-w:1.9px}
 .pic[data-r="0"]{--r0:inline}.pic[data-r="1"]{--r1:inline}.pic[data-r="2"]{--r2:inline}.pic[data-r="3"]{--r3:inline}
 .r0{display:var(--r0,none)}.r1{display:var(--r1,none)}.r2{display:var(--r2,none)}.r3{display:var(--r3,none)}
@@ -157,7 +159,10 @@ def _draw(slices: CaseSlices, model: int, region: str) -> Markup:
         top += plane.size_mm[1] + _GAP
     parts.append(_scale_bars(top - _GAP, column_mm, zoom))
     first = slices.regions.index(region)
-    head = f'<svg class="pic" data-r="{first}" viewBox="0 0 {width:.1f} {top - _GAP:.1f}" role="img" aria-label="'
+    most = f'style="--most:{width * _PIXELS_A_MM:.0f}px"'
+    head = (
+        f'<svg class="pic" data-r="{first}" viewBox="0 0 {width:.1f} {top - _GAP:.1f}" {most} role="img" aria-label="'
+    )
     words = escape(f"case {slices.case}: {', '.join(plane.name for plane in slices.planes)} slices with outlines")
     return Markup(head) + words + Markup(f'">{"".join(parts)}</svg>')
 
@@ -196,7 +201,7 @@ def _defs(layout: _Layout, model: int) -> str:
             paths.append(
                 f'<mask id="{own}n{what}" maskUnits="userSpaceOnUse" x="0" y="0" width="{columns}" height="{rows}">'
                 f'<path fill="#fff" d="M0 0h{columns}v{rows}h-{columns}z"/>'
-                f'<use href="#{own}{what}" fill="#000"/></mask>'
+                f'<use href="#{own}{what}" fill="#000" shape-rendering="crispEdges"/></mask>'
             )
         outlines.append(
             f'<g class="r{number}"><use class="pic-ref" href="#{own}a"/><use class="pic-pre" href="#{own}b"/></g>'
