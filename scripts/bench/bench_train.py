@@ -150,7 +150,8 @@ def measure_all(
     own = {**task, "recipe": args.recipe, "overrides": args.overrides}
     where = "cuda" if is_on_gpu(args.device) else "cpu"
     edges = {"edge": _EDGE, "patch": _NNUNETS_EDGE[where]}
-    of_peer = {**task, "device": where, "steps": max(1, args.steps // 2), "scratch": str(scratch), **edges}
+    steps = 2 * args.steps if where == "cuda" else max(1, args.steps // 2)  # a GPU empties a loader's full queue fast
+    of_peer = {**task, "device": where, "steps": steps, "scratch": str(scratch), **edges}
     recipes = {
         "tutorial": {"recipe": "cpu_small", "overrides": _AS_TUTORIAL},
         "nnunet": {"recipe": "default", "overrides": as_nnunet(_NNUNETS_EDGE[where])},
