@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -69,7 +70,9 @@ def render_page(sources: Sequence[Source], names: Sequence[str], worst: Sequence
         )
         for one in worst
     ]
-    links = linked | {card["case"]: f"#worst-{card['index']}" for card in cards}
+    links = {case: quote(file) for case, file in linked.items()} | {
+        card["case"]: f"#worst-{card['index']}" for card in cards
+    }
     context = {
         "title": f"Segmentation report: {', '.join(names)}",
         "heading": " and ".join(names) if len(names) < 3 else f"{len(names)} evaluations",

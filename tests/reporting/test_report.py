@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from brats_seg.errors import DataError, OutputError
+from brats_seg.evaluation.folders import evaluate_folder
 from brats_seg.evaluation.protocols import get_protocol
 from brats_seg.evaluation.saved import read_evaluation
 from brats_seg.evaluation.summary import statistics_of
@@ -183,17 +184,30 @@ def test_a_prediction_that_is_gone_has_no_picture(tmp_path: Path, phantom_evalua
     assert written.notes[0].startswith("No picture of 1 of 6 cases (BraTS20_Training_001)")
 
 
+def test_a_case_that_had_no_prediction_is_told_and_shown_as_missed(
+    tmp_path: Path, phantom_download: Path, phantom_evaluation: Path
+) -> None:
+    _, predictions = copy_with_predictions(phantom_evaluation, tmp_path)
+    predictions[3].unlink()
+    out = tmp_path / "failures"
+    evaluate_folder(phantom_download, predictions[0].parent, out, protocol="plain", missing="score-as-failure")
+    written = write_report([out])
+    assert (written.num_pictures, written.notes) == (6, ())
+    text = Page(written.path.read_text(encoding="utf-8")).text
+    assert "No prediction, scored as failures: BraTS20_Training_004." in text
+
+
 def test_pictures_of_further_cases_lie_beside_the_page(
     tmp_path: Path, phantom_evaluation: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("brats_seg.reporting.report.NUM_PICTURES", 2)
-    written = write_report([phantom_evaluation], tmp_path / "r.html", num_cases=5)
-    files = sorted(path.name for path in (tmp_path / "r_pictures").iterdir())
+    written = write_report([phantom_evaluation], tmp_path / "r #1 ä.html", num_cases=5)
+    files = sorted(path.name for path in (tmp_path / "r #1 ä_pictures").iterdir())
     assert len(files) == 3
     page = Page(written.path.read_text(encoding="utf-8"))
-    assert {f"r_pictures/{name}" for name in files} <= set(page.links)
+    assert {f"r%20%231%20%C3%A4_pictures/{name}" for name in files} <= set(page.links)
     assert page.tags.count("article") == 2
-    assert (tmp_path / "r_pictures" / files[0]).read_text(encoding="utf-8").startswith("<svg ")
+    assert (tmp_path / "r #1 ä_pictures" / files[0]).read_text(encoding="utf-8").startswith("<svg ")
 
 
 def test_pictures_that_would_make_the_page_too_large_lie_beside_it(
