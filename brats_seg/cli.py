@@ -26,6 +26,7 @@ VERBS = {
     "evaluate": "Score predictions against references under a named protocol.",
     "compare": "Rank evaluated models as the challenge does, with paired tests.",
     "report": "Evaluations as one page: numbers, charts, the worst cases.",
+    "view": "Look at cases, references and predictions in the browser.",
     "export": "Hand predictions to other programs (ITK-SNAP).",
 }
 """Verb -> its line in `brats-seg --help`; the verb's module in `brats_seg.commands` has the same name."""

@@ -1,16 +1,12 @@
-"""Pictures of the HTML report for the README, of synthetic cases: python scripts/report_screenshot.py OUT
+"""Pictures of the HTML report for the README, of synthetic cases; `screenshots.py` calls this.
 
-Makes a dozen synthetic cases, predictions that are wrong in places, their evaluation and its report, opens the report
-in Debian's Chromium and writes OUT/report.webp (top of the page) and OUT/report_case.webp (a case). Needs `chromium`
-and Playwright. The cases show nobody, and the numbers say nothing.
+A dozen synthetic cases, predictions that are wrong in places, their evaluation and its report; of that the top of the
+page (report.webp) and its first case (report_case.webp). The cases show nobody, and the numbers say nothing.
 """
 
 from __future__ import annotations
 
 import io
-import shutil
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,19 +67,3 @@ def shoot_report(browser: Browser, page_file: Path, out: Path) -> None:
 
 def _save(png: bytes, target: Path) -> None:
     Image.open(io.BytesIO(png)).convert("RGB").save(target, format="WEBP", quality=82, method=6)
-
-
-def main(out: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium")
-    if program is None:
-        sys.exit("chromium is not installed: apt-get install chromium fonts-dejavu-core")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        shoot_report(browser, report_of_phantoms(Path(folder)), out)
-        browser.close()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
