@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from brats_seg import __version__
+from brats_seg.commands.demo_real import predict_real_case, real_case
 from brats_seg.commands.options import (
     DeviceOption,
     JobsOption,
@@ -96,8 +97,9 @@ def demo(
 
     Twenty cases are learned from and five held out (with --slices sixteen and four); training takes some three minutes
     on two idle CPU cores, with --slices one. Writes OUT/download, store, run, predictions and evaluation. A second call
-    continues where an interrupted one stopped.
-    The cases are synthetic: the numbers say nothing about patients.
+    continues where an interrupted one stopped. The cases are synthetic: the numbers say nothing about patients. Where
+    the environment variable BRATS_SEG_DATA names a folder of real cases, the model `starter` also predicts the first of
+    them, into OUT/real (not with --slices).
 
     \b
     Examples:
@@ -108,6 +110,7 @@ def demo(
     prepare_process()  # before torch is imported
     kind = _SLICES if slices else _VOLUMES
     _check_settings(kind, overrides or [])
+    real = None if slices else real_case()
     settings = {"version": __version__, "seed": seed, "recipe": kind.recipe, "overrides": list(overrides or [])}
     _open_folder(out, settings, overwrite=overwrite)
     say = _silent if quiet else _say
@@ -116,6 +119,8 @@ def demo(
     _check_and_prepare(kind, out, download, jobs, say, quiet=quiet)
     held_out = _train(kind, out, seed, overrides or [], device, say, quiet=quiet)
     _predict_and_evaluate(kind, out, download, held_out, device, jobs, say, quiet=quiet)
+    if real is not None:
+        predict_real_case(real, out, device, say, overwrite=overwrite, quiet=quiet)
     say(_report(kind, out))
 
 
@@ -152,7 +157,7 @@ def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Non
     if out.is_dir() and any(out.iterdir()) and not record.is_file():
         raise OutputError(f"{out}: holds files that are no demo's; choose a new or empty folder")
     if record.is_file() and overwrite:
-        for name in _VOLUMES.folders:
+        for name in (*_VOLUMES.folders, "real"):
             shutil.rmtree(out / name, ignore_errors=True)
         record.unlink()
     if record.is_file() and (own := read_json(record)) != settings:

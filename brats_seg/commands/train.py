@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from brats_seg.commands.folds import devices_of_folds, join_validation, of_fold, train_folds_apart
 from brats_seg.commands.options import DeviceOption, OverwriteOption, QuietOption, command_from, is_silent
 from brats_seg.commands.process import prepare_process
 from brats_seg.config import RunConfig, config_differences, load_config, parse_config, to_yaml
@@ -64,6 +65,7 @@ def train(
       brats-seg train cpu_small data.store=STORE output=runs/first
       brats-seg train cpu_small data.store=STORE output=runs/first --resume
       brats-seg train default data.store=STORE data.fold=1 train.steps=10000 --device cuda:0
+      brats-seg train default data.store=STORE data.fold=all --device cuda:0,cuda:1
       brats-seg train default data.store=STORE --dry-run
     """
     prepare_process()
@@ -72,6 +74,14 @@ def train(
 
     processes = processes_of_environment()
     settings = resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
+    devices = devices_of_folds(settings)
+    if settings.data.fold == "all" and len(devices) > 1 and processes.count == 1 and not dry_run:
+        for name in devices:
+            choose_compute(name, settings.train.precision)  # refuses what is not there
+        flags = ["--resume"] * resume + ["--overwrite"] * overwrite + ["--quiet"] * quiet
+        train_folds_apart(settings, devices, flags, is_silent=is_silent(quiet), is_quiet=quiet)
+        join_validation(Path(settings.output), settings.data.num_folds)
+        return
     processes.samples(settings.train.batch, settings.train.accumulate)  # refuses a batch that cannot be divided
     own_device = processes.device(settings.train.device)
     compute = choose_compute(own_device, settings.train.precision, settings.train.threads)
@@ -83,9 +93,9 @@ def train(
             train_fold(settings, session)
         else:
             for fold in range(settings.data.num_folds):
-                train_fold(_of_fold(settings, fold), session)
+                train_fold(of_fold(settings, fold), session)
             if processes.is_first:
-                _join_validation(Path(settings.output), settings.data.num_folds)
+                join_validation(Path(settings.output), settings.data.num_folds)
 
 
 @dataclass(frozen=True)
@@ -126,13 +136,6 @@ def resolved(config: RunConfig) -> RunConfig:
     return parse_config(values)
 
 
-def _of_fold(config: RunConfig, fold: int) -> RunConfig:
-    values = config.model_dump(mode="json")
-    values["data"]["fold"] = fold
-    values["output"] = str(Path(config.output) / f"fold{fold}")
-    return parse_config(values)
-
-
 def train_fold(config: RunConfig, session: Session) -> list[Row]:
     """Train one fold into its RUN folder; return the scores of the held-out cases (none if it was finished before)."""
     watcher = session.watcher(config)
@@ -144,9 +147,11 @@ def train_fold(config: RunConfig, session: Session) -> list[Row]:
 
 def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher) -> list[Row]:
     from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
+    from brats_seg.inference.likeness import REFERENCE, make_reference, write_reference  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
+    from brats_seg.training.windows import choose_window  # noqa: PLC0415
 
     run, processes = Path(config.output), session.processes
     if processes.is_first:
@@ -161,9 +166,14 @@ def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         return []
+    if processes.is_first and not (run / REFERENCE).is_file():
+        write_reference(run, make_reference(trainer.pool.cases, trainer.modalities))
     watcher.begin(trainer.progress.step, epoch_steps=-(-trainer.pool.epoch_patches // config.train.batch))
     trainer.run()
     watcher.draw()
+    if config.inference.window == "auto":
+        config, table = choose_window(run, config, trainer.validation_cases, session.compute, processes)
+        watcher.said(table)
     predictor = load_predictor(run, config, session.compute)
     num_own = len(processes.share(trainer.validation_cases))
     tick = watcher.validating(num_own)
@@ -205,13 +215,16 @@ def _begin_or_resume(
 
 
 def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
+    from brats_seg.training.windows import has_chosen_window  # noqa: PLC0415
+
     require_outside(run, Path(config.data.store or ""))
     path = run / "config.yaml"
     if resume:
         if not path.is_file():
             return
         own = parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), source=str(path))
-        differing = [line for line in config_differences(own, config) if not line.startswith("output:")]
+        accepted = ["output:", *["inference.window:"] * has_chosen_window(run, config)]
+        differing = [line for line in config_differences(own, config) if not line.startswith(tuple(accepted))]
         if differing:
             raise ConfigError(f"--resume: {path} has other settings than asked for: {'; '.join(differing)}")
     elif path.exists() and not overwrite:
@@ -251,15 +264,12 @@ def _check_same_cases(run: Path, store: Store, folds: Sequence[Sequence[str]]) -
 def _build(
     config: RunConfig, store: Store, session: Session, watcher: TrainingWatcher
 ) -> tuple[tuple[tuple[str, ...], ...], Trainer]:
-    from brats_seg.data.slices import require_no_gaps  # noqa: PLC0415
-    from brats_seg.networks.slices import thickened  # noqa: PLC0415
-    from brats_seg.training.folds import divide, folds_of_store  # noqa: PLC0415
+    from brats_seg.training.folds import divide, folds_of_store, require_neighbours  # noqa: PLC0415
     from brats_seg.training.loop import Trainer  # noqa: PLC0415
 
     folds = folds_of_store(store, config.data)
     training, validation = divide(store, folds, "none" if config.data.fold == "none" else int(config.data.fold))
-    block = thickened(config.train.patch, config.network.neighbours)
-    require_no_gaps({case.name: case.slices for case in (*training, *validation)}, block[0])
+    require_neighbours((*training, *validation), config)
     trainer = Trainer(
         config,
         store,
@@ -333,7 +343,7 @@ def _rehearse(config: RunConfig, session: Session) -> None:
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
 
     if config.data.fold == "all":
-        config = _of_fold(config, 0)
+        config = of_fold(config, 0)
     watcher = session.watcher(config, has_bar=False)
     _, trainer = _build(config, open_store(Path(config.data.store or "")), session, watcher)
     _say_plan(trainer, watcher)
@@ -371,21 +381,6 @@ def _dice_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
     ]
     header = ["region", "mean Dice", "median", "mean HD95", "median"]
     return f"held-out cases ({summary['num_cases']}), protocol brats2020\n{format_table(header, rows)}"
-
-
-def _join_validation(output: Path, num_folds: int) -> None:
-    """Join the folds' held-out label maps and scores: every case was predicted by the run that never saw it."""
-    joined = make_output_folder(output / "validation")
-    tables, names = [], []
-    for fold in range(num_folds):
-        source = output / f"fold{fold}" / "validation"
-        names += (source / "cases.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        tables.append((source / "cases.csv").read_text(encoding="utf-8").splitlines(keepends=True))
-        for path in source.glob("*.nii.gz"):
-            shutil.copyfile(path, joined / path.name)
-    write_text(joined / "cases.csv", "".join([tables[0][0], *(row for table in tables for row in table[1:])]))
-    write_text(joined / "cases.txt", "".join(f"{name}\n" for name in names))
-    print(f"wrote {joined} (all {num_folds} folds, {len(names)} cases)")
 
 
 command = command_from(train)

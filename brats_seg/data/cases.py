@@ -12,18 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_seg.data.layout import (
-    Found,
-    ImageFile,
-    Listing,
-    is_segmentation_name,
-    list_folder,
-    name_of,
-    split_stem,
-    stem_of,
-)
+from brats_seg.data.layout import Listing, is_segmentation_name, list_folder, name_of
 from brats_seg.data.reading import read_header, read_label_map
 from brats_seg.data.slices import list_slices
+from brats_seg.data.stems import Found, ImageFile, split_stem, stem_of
 from brats_seg.data.tables import NameMapping, read_name_mappings
 from brats_seg.editions import (
     EDITIONS,
@@ -105,15 +97,19 @@ def find_cases(
     root: Path,
     *,
     edition: str | None = None,
+    otherwise: str | None = None,
+    channels: Sequence[str] | None = None,
     strict: bool = True,
     allow_missing: bool = False,
     needs_masks: bool = True,
 ) -> Download:
-    """Return the cases in a folder: cases at any depth, one case's folder, MSD's Task01, or a 2D set (see `slices`).
+    """Return the cases in a folder: at any depth, of one case, MSD's, nnU-Net's numbered channels, or a 2D set.
 
     Args:
         root: the folder; only read.
         edition: name of the edition of all cases, over what names and labels tell; names may then be anything.
+        otherwise: name of the edition of cases whose names tell none; None = that is an error.
+        channels: modalities of nnU-Net's numbered channels, in order; None = as its `dataset.json` tells.
         strict: raise when a case has a problem; else such cases are returned with the files that they have.
         allow_missing: a case may lack modalities, as long as it has one; that is no problem then.
         needs_masks: in a 2D set that has masks, an image without one is a problem, and a mask without image.
@@ -121,14 +117,16 @@ def find_cases(
     Raises:
         DataError: no folder, no cases, an edition that cannot be told, editions that do not go together, and
             (strict) all problems of all cases.
-        UsageError: there is no such edition.
+        UsageError: there is no such edition; channels are named, and none are numbered.
     """
-    wanted = None if edition is None else get_edition(edition)
-    listing = _listing(_require_folder(root), wanted, needs_masks)
+    wanted, default = (None if name is None else get_edition(name) for name in (edition, otherwise))
+    listing = _listing(_require_folder(root), wanted, default, channels, needs_masks=needs_masks)
+    if channels is not None and not listing.numbered:
+        raise UsageError(f"--modalities: no file in {root} is named such as <case>_0000.nii.gz; leave it out")
     found, passed_over = listing.found, listing.passed_over
     if not found:
-        raise DataError(_nothing_found(root))
-    cases, problems, unused = _cases_from(found, wanted, read_name_mappings(listing.mappings))
+        raise DataError(_nothing_found(root, listing.nameless))
+    cases, problems, unused = _cases_from(found, wanted, default, read_name_mappings(listing.mappings))
     problems = sorted(_duplicate_names(cases) + problems, key=lambda problem: problem.case)
     if allow_missing:
         problems = _without_missing(problems, cases)
@@ -169,6 +167,9 @@ def case_from_files(
         if modality not in wanted.modalities:
             hint = did_you_mean(token, wanted.modalities)
             raise UsageError(f"modality {token!r} is unknown in edition {edition}{hint}")
+        named = modality_of_token(split_stem(stem_of(Path(path).name) or "")[1])
+        if named not in (None, modality):
+            raise UsageError(f"{path}: given as {modality}, but its name says {named}; give it as that, or rename it")
         files.setdefault(modality, []).append(ImageFile(Path(path)))
     folder = next((file[0].path for file in files.values()), Path()).absolute().parent
     found = Found("", folder, files)
@@ -199,14 +200,17 @@ def _require_folder(root: Path) -> Path:
     return root
 
 
-def _listing(root: Path, wanted: Edition | None, needs_masks: bool) -> Listing:
-    """Return what a folder holds; pictures are looked at where there is no NIfTI case, or a 2D set is asked for."""
+def _listing(
+    root: Path, wanted: Edition | None, default: Edition | None, channels: Sequence[str] | None, *, needs_masks: bool
+) -> Listing:
+    """Return what a folder holds; pictures are looked at where there is no NIfTI file, or a 2D set is asked for."""
     if wanted is None or not wanted.is_two_dimensional:
-        listing = list_folder(root)
+        listing = list_folder(root, channels)
         _drop_imageless_copies(listing)
-        if listing.found or wanted is not None:
+        if listing.found or listing.nameless or wanted is not None:
             return listing
-    return list_slices(root, wanted, needs_masks=needs_masks)
+    of = wanted or (default if default is not None and default.is_two_dimensional else None)
+    return list_slices(root, of, needs_masks=needs_masks)
 
 
 def _drop_imageless_copies(listing: Listing) -> None:
@@ -217,7 +221,12 @@ def _drop_imageless_copies(listing: Listing) -> None:
     listing.passed_over += copies
 
 
-def _nothing_found(root: Path) -> str:
+def _nothing_found(root: Path, nameless: Sequence[Path]) -> str:
+    if nameless:
+        return (
+            f"{nameless[0]}: files such as <case>_0000.nii.gz do not tell their modality; name those of 0000, 0001 ... "
+            "in order, such as --modalities t1,t1c,t2,flair"
+        )
     names = sorted(path.name for path in root.iterdir())
     expected = "expected <case>/<case>_t1.nii.gz and so on, as BraTS gives them out"
     if not names:
@@ -231,10 +240,10 @@ def _nothing_found(root: Path) -> str:
 
 
 def _cases_from(
-    found: Sequence[Found], wanted: Edition | None, mapping: NameMapping
+    found: Sequence[Found], wanted: Edition | None, default: Edition | None, mapping: NameMapping
 ) -> tuple[list[Case], list[Problem], list[Path]]:
     told = [get_edition(one.edition) for one in found if one.edition]
-    editions = [wanted] * len(found) if wanted else told or _tell_editions(found)
+    editions = [wanted] * len(found) if wanted else told or _tell_editions(found, default)
     cases: list[Case] = []
     problems: list[Problem] = []
     unused: list[Path] = []
@@ -301,8 +310,12 @@ def _require_one_store(cases: Sequence[Case]) -> None:
         )
 
 
-def _tell_editions(found: Sequence[Found]) -> list[Edition]:
+def _tell_editions(found: Sequence[Found], default: Edition | None) -> list[Edition]:
     """Return the edition of each case, by its name, then its grid, then the label values of the set it lies in."""
+    has_edition = [default is None or bool(editions_of_case_name(one.name)) for one in found]
+    if default is not None and not all(has_edition):
+        named = iter(_tell_editions([one for one, has in zip(found, has_edition, strict=True) if has], None))
+        return [next(named) if has else default for has in has_edition]
     _require_known_names(found)
     candidates = [_fitting_grid(one, editions_of_case_name(one.name)) for one in found]
     keys = [(one.folder.parent, " or ".join(e.name for e in some)) for one, some in zip(found, candidates, strict=True)]

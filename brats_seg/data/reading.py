@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from brats_seg.data import nifti
 from brats_seg.data.header import Header, header_for, header_from_bytes, same_geometry, sizes_in_words
-from brats_seg.data.layout import ImageFile
 from brats_seg.data.pictures import (
     PICTURE_SUFFIXES,
     count_in_between,
@@ -27,6 +26,7 @@ from brats_seg.data.pictures import (
     read_mask,
     read_picture,
 )
+from brats_seg.data.stems import ImageFile
 from brats_seg.errors import DataError
 
 __all__ = [

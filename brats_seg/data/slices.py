@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brats_seg.data.layout import Complaint, Found, ImageFile, Listing
+from brats_seg.data.layout import Listing
 from brats_seg.data.pictures import PICTURE_SUFFIXES
+from brats_seg.data.stems import Complaint, Found, ImageFile
 from brats_seg.data.tables import rows_by_patient
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, all_findings

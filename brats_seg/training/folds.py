@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from brats_seg.config import DataConfig
+from brats_seg.config import DataConfig, RunConfig
+from brats_seg.data.slices import require_no_gaps
 from brats_seg.data.splits import Member, fold_of, load_split, split_cases
 from brats_seg.errors import DataError
+from brats_seg.networks.slices import thickened
 from brats_seg.preprocessing.store import Store, StoredCase
 
-__all__ = ["divide", "folds_of_store"]
+__all__ = ["divide", "folds_of_store", "require_neighbours"]
 
 
 def folds_of_store(store: Store, config: DataConfig) -> tuple[tuple[str, ...], ...]:
@@ -35,6 +37,16 @@ def divide(
         return tuple(cases.values()), ()
     training, validation = fold_of(tuple(tuple(names) for names in folds), fold, list(cases))
     return tuple(cases[name] for name in training), tuple(cases[name] for name in validation)
+
+
+def require_neighbours(cases: Sequence[StoredCase], config: RunConfig) -> None:
+    """Refuse cases whose slices have gaps where the network sees several slices of them at once.
+
+    Raises:
+        DataError: names them.
+    """
+    block = thickened(config.train.patch, config.network.neighbours)
+    require_no_gaps({case.name: case.slices for case in cases}, block[0])
 
 
 def _labelled(store: Store) -> list[StoredCase]:

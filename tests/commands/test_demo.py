@@ -31,6 +31,7 @@ def small_cases() -> Iterator[None]:
     """Ten cases of 3.9 mm voxels in place of the demo's 25 of 2 mm."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "_VOLUMES", replace(demo_module._VOLUMES, num_cases=10, shape=(40, 56, 56)))
+        patch.delenv("BRATS_SEG_DATA", raising=False)
         yield
 
 

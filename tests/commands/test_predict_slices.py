@@ -91,11 +91,12 @@ def test_a_network_of_volumes_neither_learns_from_gaps_nor_predicts_over_them(
     assert reason in capsys.readouterr().err
 
 
-def test_edition_images_takes_each_slice_as_an_image(tmp_path: Path) -> None:
+def test_a_model_of_images_takes_each_slice_as_an_image(tmp_path: Path) -> None:
     write_slices(tmp_path / "set", 1, size=32, num_slices=2)
-    for edition, names in (
-        (None, [sliced_case_name(1)]),
+    request = read_request([str(tmp_path / "set"), str(tmp_path / "out")], {})
+    for own_edition, names in (
+        ("lgg-mri", [sliced_case_name(1)]),
         ("images", [f"{sliced_case_name(1)}_1", f"{sliced_case_name(1)}_2"]),
     ):
-        request = read_request([str(tmp_path / "set"), str(tmp_path / "out")], {}, edition=edition)
-        assert [case.name for case in request.find(("grey",), allow_missing=False, could_miss=False)] == names
+        found = request.find(own_edition, allow_missing=False, could_miss=False)
+        assert [case.name for case in found] == names
