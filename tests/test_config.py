@@ -71,6 +71,10 @@ def test_all_wrong_keys_are_named_at_once() -> None:
     [
         ("train.steps=0", r"train\.steps=0.*greater than or equal to 1"),
         ("train.patch=[4, 64, 64]", r"train\.patch.*at least 8"),
+        ("train.patch=[1, 64, 1]", r"train\.patch.*at least 8 voxels \(slices: one edge 1\)"),
+        ("train.patch=[0, 64, 64]", r"train\.patch.*at least 8"),
+        ("network.neighbours=1", r"neighbours=1 needs spatial_dims=2"),
+        ("network.spatial_dims=1", r"network\.spatial_dims"),
         ("train.precision=fp8", r"train\.precision"),
         ("train.accumulate=4", r"batch=2 cannot be divided into accumulate=4 equal parts"),
         ("train.augmentation.gamma_range=[1.5, 0.7]", r"gamma_range.*the smaller first"),

@@ -30,6 +30,7 @@ __all__ = [
     "count_weights",
     "nearest_patch",
     "stride_of",
+    "stride_of_patch",
 ]
 
 
@@ -309,7 +310,7 @@ def stride_of(network: NetworkConfig) -> Stride:
 
 def nearest_patch(network: NetworkConfig, patch: Shape) -> Shape:
     """Return the patch nearest to `patch` that the network accepts."""
-    k, j, i = (max(round(p / s), 1) * s for p, s in zip(patch, _stride_of_patch(network, patch), strict=True))
+    k, j, i = (max(round(p / s), 1) * s for p, s in zip(patch, stride_of_patch(network, patch), strict=True))
     return k, j, i
 
 
@@ -326,7 +327,7 @@ def check_patch(network: NetworkConfig, patch: Shape, key: str = "train.patch") 
         remedy = f"{key}={[1, *patch[1:]]}" if dims == 2 else "network.spatial_dims=2, or a thicker one"
         expected = "exactly one edge of 1" if dims == 2 else "no edge of 1"
         raise ConfigError(f"{key}={list(patch)}: network.spatial_dims={dims} takes {expected}; use {remedy}")
-    stride = _stride_of_patch(network, patch)
+    stride = stride_of_patch(network, patch)
     if any(p % s for p, s in zip(patch, stride, strict=True)):
         near = list(nearest_patch(network, patch))
         raise ConfigError(
@@ -358,8 +359,8 @@ def check_window(network: NetworkConfig, window: Shape, patch: Shape, tta: str |
         )
 
 
-def _stride_of_patch(network: NetworkConfig, patch: Sequence[int]) -> Stride:
-    """Return the stride along K, J, I; 1 along a patch's slice axis."""
+def stride_of_patch(network: NetworkConfig, patch: Sequence[int]) -> Stride:
+    """Return the stride along K, J, I; 1 along the slice axis of a patch of slices."""
     axis, stride = slice_axis(patch), stride_of(network)
     return stride if axis is None else (*stride[:axis], 1, *stride[axis:])
 

@@ -12,7 +12,7 @@ from brats_seg.config import NetworkConfig, RunConfig, parse_config, to_yaml
 from brats_seg.files import write_csv, write_text
 from brats_seg.inference.memory import OutOfMemoryError
 from brats_seg.inference.predict import Predictor, load_predictor
-from brats_seg.networks.build import stride_of
+from brats_seg.networks.build import stride_of_patch
 from brats_seg.networks.compute import Compute
 from brats_seg.preprocessing.store import StoredCase
 from brats_seg.reporting.tables import format_table
@@ -43,13 +43,14 @@ class Tried:
 def candidate_windows(network: NetworkConfig, patch: Shape) -> list[Shape]:
     """Return the windows to try, each once: 1, 1.25 and 1.5 times the patch, as near as the network's strides allow.
 
-    Of two equally near ones the larger is tried.
+    Of two equally near ones the larger is tried. Slices stay one voxel thick.
     """
-    strides = stride_of(network)
+    strides = stride_of_patch(network, patch)
     scaled = []
     for share in _SHARES:
         k, j, i = (
-            math.floor(edge * share / stride + 0.5) * stride for edge, stride in zip(patch, strides, strict=True)
+            1 if edge == 1 else math.floor(edge * share / stride + 0.5) * stride
+            for edge, stride in zip(patch, strides, strict=True)
         )
         scaled.append((k, j, i))
     return list(dict.fromkeys(scaled))

@@ -233,8 +233,8 @@ def test_neighbours_come_with_a_slice_and_are_background_beyond_the_case(augment
 
 
 def test_masks_are_those_of_the_slice_between_its_neighbours() -> None:
-    case = FakeCase("a", (6, 8, 8))
+    case = FakeCase("a", (6, 9, 9))  # 81 voxels a slice, so that the labels of slices differ
     own = reader([case], NOTHING, (1, 8, 8), neighbours=1)
-    at = own.pool.place(3, 2, 0, 1).start[0]
+    k, j, i = own.pool.place(3, 2, 0, 1).start
     masks = augment(own.sample(2, 0, 1), CPU)[1]
-    assert torch.equal(masks[2, 0].bool(), torch.from_numpy(case.label_map()[at] > 0))
+    assert torch.equal(masks[2, 0].bool(), torch.from_numpy(case.label_map()[k, j : j + 8, i : i + 8] > 0))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from brats_seg.cli import run
-from brats_seg.config import load_config
+from brats_seg.config import NetworkConfig, load_config
 from brats_seg.data.nifti import read_label_map
 from brats_seg.inference.memory import OutOfMemoryError
 from brats_seg.inference.predict import Predictor
@@ -150,3 +150,9 @@ def test_window_that_is_too_large_for_the_memory_is_passed_over(
     keep_window(tmp_path, config, found)
     assert [row["dice_WT"] for row in table(tmp_path)] == ["0.5", "nan", "nan"]
     assert dataclasses.astuple(found[0])[0] == (16, 24, 16)
+
+
+def test_windows_of_slices_stay_one_voxel_thick() -> None:
+    arguments = {"strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8]}
+    network = NetworkConfig(spatial_dims=2, arguments=arguments)
+    assert candidate_windows(network, (32, 1, 48)) == [(32, 1, 48), (40, 1, 60), (48, 1, 72)]
