@@ -17,8 +17,8 @@ class Ours:
     """A model that is loaded at the first turn; each later one is a case, from NIfTI to NIfTI."""
 
     def __init__(self) -> None:
-        self._ensembles: dict[str, Any] = {}
-        self._where = ("", "")
+        self._ensembles: dict[tuple[str, str], Any] = {}
+        self._device = ""
 
     def __call__(self, what: str, **task: Any) -> Answer:
         """Do what a turn asks for."""
@@ -37,15 +37,14 @@ class Ours:
             "weights": sum(p.numel() for p in self._of("none").first.network.parameters()),
         }
 
-    def _of(self, tta: str) -> Any:
+    def _of(self, run: str, tta: str) -> Any:
         from brats_seg.inference.ensemble import find_members, load_ensemble
 
-        if tta not in self._ensembles:
-            run, device = self._where
-            self._ensembles[tta] = load_ensemble(find_members([run], [f"inference.tta={tta}"]), device)
-        return self._ensembles[tta]
+        if (run, tta) not in self._ensembles:
+            self._ensembles[run, tta] = load_ensemble(find_members([run], [f"inference.tta={tta}"]), self._device)
+        return self._ensembles[run, tta]
 
-    def _case(self, name: str, edition: str, images: Mapping[str, str], tta: str, out: str) -> Answer:
+    def _case(self, run: str, name: str, edition: str, images: Mapping[str, str], tta: str, out: str) -> Answer:
         from brats_seg.data.cases import Case, ImageFile
         from brats_seg.inference.model import as_prediction
         from brats_seg.preprocessing import transforms
@@ -57,7 +56,8 @@ class Ours:
             begun = time.perf_counter()
             prepared = prepare_case(case, with_label=False)
             read = time.perf_counter()
-        ensemble = self._of(tta)
+        ensemble = self._of(run, tta)  # loaded before the clock of the network runs, where it is new
+        loaded = time.perf_counter()
         probabilities = ensemble.probabilities(prepared.image, prepared.mean, prepared.sd).cpu()
         computed = time.perf_counter()
         made = as_prediction(ensemble, prepared, probabilities, edition)
@@ -66,7 +66,7 @@ class Ours:
         return {
             "read": reading.seconds,
             "prepare": read - begun - reading.seconds,
-            "network": computed - read,
+            "network": computed - loaded,
             "paste": pasted - computed,
             "write": time.perf_counter() - pasted,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
