@@ -117,6 +117,9 @@ class Sides:
         }
         for name in ("ours", "cpu_small"):
             self._start(name, ours, run=str(self.runs[name]))
+        self.of["cpu_small"].turn(what="load", run=str(self.runs["cpu_small, own windows"]), tta="none")
+        if not args.quick:
+            self.of["ours"].turn(what="load", run=str(self.runs["ours"]), tta="flips")
         self._start_peers(tasks)
 
     def _start_peers(self, tasks: Sequence[Task]) -> None:
