@@ -31,11 +31,9 @@ class Ours:
         import torch
 
         torch.set_num_threads(threads)
-        self._where = (run, device)
-        return {
-            "compute": str(self._of("none")),
-            "weights": sum(p.numel() for p in self._of("none").first.network.parameters()),
-        }
+        self._device = device
+        ensemble = self._of(run, "none")
+        return {"compute": str(ensemble), "weights": sum(p.numel() for p in ensemble.first.network.parameters())}
 
     def _load(self, run: str, tta: str) -> Answer:
         self._of(run, tta)
