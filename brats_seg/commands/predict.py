@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from brats_seg.commands.inputs import read_request
 from brats_seg.commands.options import (
     CasesOption,
     DeviceOption,
+    ModalitiesOption,
     OverwriteOption,
     QuietOption,
     command_from,
@@ -24,7 +26,7 @@ from brats_seg.data.cases import Case
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
-from brats_seg.inference.outputs import PredictionFolder, Wanted
+from brats_seg.inference.outputs import RECORD, PredictionFolder, Wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +42,10 @@ _MissingOption = Annotated[
 ]
 _ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
+]
+_LabelsOption = Annotated[
+    str | None,
+    typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
 ]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
@@ -60,12 +66,10 @@ def predict(
     name: Annotated[
         str | None, typer.Option("--name", metavar="CASE", help="Name of the case of explicit files.")
     ] = None,
-    edition: Annotated[
-        str | None,
-        typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
-    ] = None,
+    edition: _LabelsOption = None,
     cases: CasesOption = None,
     shard: _ShardOption = None,
+    modalities: ModalitiesOption = None,
     allow_missing: _MissingOption = False,
     device: DeviceOption = "auto",
     save_probabilities: Annotated[
@@ -88,6 +92,7 @@ def predict(
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
       brats-seg predict runs/first DATA predictions --device cuda:1 --shard 2/4
       brats-seg predict starter OUT --t1c b.nii.gz --flair d.nii.gz --allow-missing
+      brats-seg predict starter Dataset001/imagesTs predictions --modalities t1,t1c,t2,flair
       brats-seg predict runs/first runs/second DATA predictions
     """
     prepare_process()
@@ -96,13 +101,13 @@ def predict(
 
     files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
     models, rest = _split(words, has_files=any(files.values()))
-    request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard)
+    request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard, modalities=modalities)
     members = find_members(models, request.overrides)
     configs = [member.config for member in members]
     if allow_missing:
         require_dropout(configs, " + ".join(models))
-    modalities = members[0].description.modalities
-    found = request.find(modalities, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
+    own_edition = members[0].description.own_edition
+    found = request.find(own_edition, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
     ensemble = load_ensemble(members, device, num_cases=len(found))
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
     _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
@@ -114,6 +119,7 @@ def predict(
         if not quiet:
             _say_plan(_in_words(members, ensemble), todo, len(wanted))
         failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
+    _say_doubts(folder, [one.case for _, one in todo])
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
@@ -147,6 +153,22 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
 
 
+def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
+    """Print one line about the cases that do not look like the training cases; all reasons stand in the record."""
+    doubts = {case: found for case in cases if (found := folder.warnings(case))}
+    if not doubts:
+        return
+    names = ", ".join(list(doubts)[:3]) + ", ..." * (len(doubts) > 3)
+    first = next(iter(doubts.values()))
+    more = f" (and {len(first) - 1} more)" * (len(first) > 1)
+    which = "" if len(doubts) == 1 else "the first: "
+    print(
+        f"warning: {len(doubts)} of {len(cases)} cases do not look like the training cases: {names}; "
+        f"{which}{first[0]}{more}; see {folder.folder / RECORD}",
+        file=sys.stderr,
+    )
+
+
 def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
     print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
     print(
@@ -176,11 +198,11 @@ def _predict_all(
     """
     from brats_seg.inference.memory import OutOfMemoryError  # noqa: PLC0415 (torch)
     from brats_seg.inference.model import as_prediction  # noqa: PLC0415
+    from brats_seg.inference.reading import read_case  # noqa: PLC0415
     from brats_seg.inference.stream import stream  # noqa: PLC0415
-    from brats_seg.preprocessing.prepare import prepare_case  # noqa: PLC0415 (MONAI)
 
     def read(task: _Task) -> PreparedCase:
-        return prepare_case(task[0], with_label=False, allow_missing=True)  # what may be missing was decided before
+        return read_case(task[0], ensemble.reference, allow_missing=True)  # what may be missing was decided before
 
     def make(task: _Task, case: PreparedCase) -> Tensor:
         return ensemble.probabilities(case.image, case.mean, case.sd).cpu()
@@ -188,7 +210,8 @@ def _predict_all(
     def write(task: _Task, case: PreparedCase, probabilities: Tensor) -> None:
         wanted = task[1]
         made = as_prediction(ensemble, case, probabilities, wanted.edition, with_probabilities=save_probabilities)
-        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities)
+        geometry = None if case.placement is None else case.notes[0]
+        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, case.warnings, geometry)
 
     failures: list[str] = []
     num_readers, num_writers = _threads(ensemble)

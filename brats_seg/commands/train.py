@@ -147,6 +147,7 @@ def train_fold(config: RunConfig, session: Session) -> list[Row]:
 
 def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher) -> list[Row]:
     from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
+    from brats_seg.inference.likeness import REFERENCE, make_reference, write_reference  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
@@ -165,6 +166,8 @@ def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         return []
+    if processes.is_first and not (run / REFERENCE).is_file():
+        write_reference(run, make_reference(trainer.pool.cases, trainer.modalities))
     watcher.begin(trainer.progress.step, epoch_steps=-(-len(trainer.pool.cases) // config.train.batch))
     trainer.run()
     watcher.draw()

@@ -19,6 +19,7 @@ from torch import Tensor
 from brats_seg.config import InferenceConfig, RunConfig
 from brats_seg.editions import Edition
 from brats_seg.errors import CheckpointError, DataError, UsageError
+from brats_seg.inference.likeness import Reference
 from brats_seg.inference.predict import (
     WEIGHTS,
     Predictor,
@@ -56,6 +57,7 @@ class Ensemble:
         members: at least one; of the same modalities and regions.
 
     Raises:
+        DataError: the training cases of two members lie in different spaces.
         UsageError: the same weights are given twice.
     """
 
@@ -65,6 +67,10 @@ class Ensemble:
             twice = next(n for n, found in enumerate(hashes) if found in hashes[:n])
             first = hashes.index(hashes[twice])
             raise UsageError(f"models {first + 1} and {twice + 1} have the same weights; name each model once")
+        spaces = {member.reference.space for member in members if member.reference is not None}
+        if len(spaces) > 1:
+            words = " and ".join(sorted(map(str, spaces)))
+            raise DataError(f"models cannot predict together: their training cases lie in {words}; expected one space")
         self.members = tuple(members)
 
     @property
@@ -76,6 +82,11 @@ class Ensemble:
     def description(self) -> Description:
         """What the first network is; modalities and regions are those of all."""
         return self.first.description
+
+    @property
+    def reference(self) -> Reference | None:
+        """What is known of the first member's training cases; the space is that of all."""
+        return self.first.reference
 
     def check_edition(self, edition: Edition, what: str) -> None:
         """Refuse cases whose modalities or regions are not those of the networks.
@@ -97,9 +108,11 @@ class Ensemble:
                 total += member.probabilities(image, mean, sd)
             return total if len(ordered) == 1 else total.div_(len(ordered))
 
-    def label_map(self, probabilities: Tensor, edition: Edition) -> NDArray[np.uint8]:
+    def label_map(
+        self, probabilities: Tensor, edition: Edition, *, voxels_per_model_voxel: float = 1.0
+    ) -> NDArray[np.uint8]:
         """Return the uint8 label map (K, J, I), in an edition's labels, by the first member's post-processing."""
-        return self.first.label_map(probabilities, edition)
+        return self.first.label_map(probabilities, edition, voxels_per_model_voxel=voxels_per_model_voxel)
 
     def made_by(self) -> dict[str, Any]:
         """Return what decides the result, for the record of predictions; equal for equal sets of members."""

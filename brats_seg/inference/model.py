@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from brats_seg.config import RunConfig
 from brats_seg.data.cases import Case, case_from_files, find_cases
 from brats_seg.data.nifti import write_label_map
-from brats_seg.editions import edition_of_files, get_edition
+from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.ensemble import Ensemble, find_members, load_ensemble
 from brats_seg.inference.predict import paste
-from brats_seg.preprocessing.prepare import PreparedCase, prepare_arrays, prepare_case
+from brats_seg.inference.reading import on_image_grid, read_case, with_warnings
+from brats_seg.preprocessing.placing import require_filled
+from brats_seg.preprocessing.prepare import PreparedCase, prepare_arrays
 
 __all__ = [
     "Model",
@@ -55,6 +58,8 @@ class Prediction:
     """Modalities that the case lacked."""
     header_bytes: bytes | None
     """NIfTI header of the first image; None where arrays were given."""
+    warnings: tuple[str, ...] = ()
+    """What makes it doubtful: in what the case does not look like the training cases."""
 
     def save(self, path: Place) -> None:
         """Write the label map as NIfTI, whole or not at all, with the geometry of the images.
@@ -105,8 +110,8 @@ class Model:
         Args:
             case: the case's folder; or modality -> file; or modality -> array (K, J, I), raw intensities with
                 background 0. Modalities go by any name that BraTS gave them (`t1ce`, `t2f`).
-            edition: whose labels the label map has; None = those of a folder's own edition, else BraTS 2021's (that of
-                MEN-RT where the model takes T1c alone).
+            edition: whose labels the label map has; None = those of a folder's own edition, else of the newest that the
+                model was trained on.
             allow_missing: modalities may be missing, but not all.
             with_probabilities: also return the probability of each region.
 
@@ -123,15 +128,17 @@ class Model:
         return predict_prepared(self.ensemble, prepared, labels.name, with_probabilities=with_probabilities)
 
     def _prepared(self, case: Place | Mapping[str, Any], edition: str | None, allow_missing: bool) -> PreparedCase:
-        own_edition = edition or edition_of_files(self.modalities)
+        own_edition = edition or self.ensemble.description.own_edition
         if isinstance(case, Mapping) and any(isinstance(value, np.ndarray) for value in case.values()):
-            return prepare_arrays(case, own_edition, allow_missing=allow_missing)
+            prepared = prepare_arrays(case, own_edition, allow_missing=allow_missing)
+            require_filled(prepared)
+            return with_warnings(prepared, self.ensemble.reference)
         if isinstance(case, Mapping):
             files = {modality: Path(path) for modality, path in case.items()}
             found = case_from_files(files, edition=own_edition, allow_missing=allow_missing)
         else:
-            found = _one_case(Path(case), edition, allow_missing)
-        return prepare_case(found, with_label=False, allow_missing=allow_missing)
+            found = _one_case(Path(case), edition, own_edition, allow_missing)
+        return read_case(found, self.ensemble.reference, allow_missing=allow_missing)
 
 
 def load_model(place: Place | Sequence[Place], *, device: str = "auto", overrides: Sequence[str] = ()) -> Model:
@@ -167,12 +174,15 @@ def as_prediction(
     ensemble: Ensemble, case: PreparedCase, probabilities: Tensor, edition: str, *, with_probabilities: bool = False
 ) -> Prediction:
     """Return what the probabilities (region, K, J, I) of a prepared case's crop mean, in its whole volume."""
-    label_map = paste(ensemble.label_map(probabilities, get_edition(edition)), case.crop_start, case.shape)
+    own, start, shape = on_image_grid(case, probabilities.cpu().numpy())
+    ratio = 1.0 if case.placement is None else case.placement.voxels_per_model_voxel
+    labels = ensemble.label_map(torch.from_numpy(own), get_edition(edition), voxels_per_model_voxel=ratio)
     maps = {}
     if with_probabilities:
-        regions = zip(ensemble.description.regions, probabilities.cpu().numpy(), strict=True)
-        maps = {region: paste(values, case.crop_start, case.shape) for region, values in regions}
-    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None)
+        regions = zip(ensemble.description.regions, own, strict=True)
+        maps = {region: paste(values, start, shape) for region, values in regions}
+    label_map = paste(labels, start, shape)
+    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None, case.warnings)
 
 
 def can_miss_modalities(configs: Sequence[RunConfig]) -> bool:
@@ -195,9 +205,9 @@ def require_dropout(configs: Sequence[RunConfig], name: str) -> None:
         )
 
 
-def _one_case(folder: Path, edition: str | None, allow_missing: bool) -> Case:
+def _one_case(folder: Path, edition: str | None, own_edition: str, allow_missing: bool) -> Case:
     try:
-        cases = find_cases(folder, allow_missing=allow_missing).cases
+        cases = find_cases(folder, otherwise=own_edition, allow_missing=allow_missing).cases
     except DataError:
         if edition is None:
             raise

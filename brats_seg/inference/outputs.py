@@ -32,6 +32,8 @@ PROBABILITIES = "probabilities"
 JOURNAL = ".predictions.journal"
 LOCK = ".predictions.lock"
 RESEARCH_ONLY = "For research only; not a medical device, not for diagnosis or treatment."
+_WARNINGS, _GEOMETRY = "warnings", "geometry"
+"""Keys of a case's record that decide nothing."""
 _LINES_TO_FOLD = 100
 """Fewest lines of the journal that are folded in; it takes more where the record is long, as that is written whole."""
 
@@ -96,7 +98,14 @@ class PredictionFolder:
 
     def is_made(self, wanted: Wanted) -> bool:
         """Return whether the label map is there, made by the same models and settings from the same modalities."""
-        return self.path(wanted.case).is_file() and self._cases.get(wanted.case) == self._record_of(wanted)
+        if not self.path(wanted.case).is_file() or wanted.case not in self._cases:
+            return False
+        known = {key: value for key, value in self._cases[wanted.case].items() if key not in (_WARNINGS, _GEOMETRY)}
+        return bool(known == self._record_of(wanted))
+
+    def warnings(self, case: str) -> list[str]:
+        """Return what makes the label map of a case doubtful, as it was written."""
+        return list(self._cases.get(case, {}).get(_WARNINGS, []))
 
     def require_replaceable(self, wanted: Sequence[Wanted], *, overwrite: bool) -> None:
         """Refuse to replace label maps that other models or settings made, unless `overwrite`.
@@ -120,8 +129,12 @@ class PredictionFolder:
         label_map: NDArray[np.uint8],
         header_bytes: bytes,
         probabilities: Mapping[str, NDArray[Any]],
+        warnings: Sequence[str] = (),
+        geometry: str | None = None,
     ) -> None:
         """Write a case: probabilities (K, J, I), 0-1, as uint8 with slope 1/255; its line; the label map.
+
+        `warnings` say what makes the label map doubtful, `geometry` how the image was brought to the model's space.
 
         Raises:
             OutputError: it cannot be written.
@@ -133,7 +146,7 @@ class PredictionFolder:
                 write_volume(folder / f"{wanted.case}_{region}.nii.gz", scaled, header_bytes, slope=1 / 255)
         self.path(wanted.case).unlink(missing_ok=True)
         with self._lock:
-            self._note(wanted.case, self._record_of(wanted))
+            self._note(wanted.case, {**self._record_of(wanted), _WARNINGS: list(warnings), _GEOMETRY: geometry})
         try:
             write_label_map(self.path(wanted.case), label_map, header_bytes)
         except OutputError:

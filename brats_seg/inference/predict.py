@@ -16,8 +16,9 @@ from brats_seg.config import InferenceConfig, RunConfig, config_differences, par
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import CheckpointError, ConfigError, DataError
 from brats_seg.files import hash_of_file
+from brats_seg.inference.likeness import Reference, read_reference
 from brats_seg.inference.memory import explain_out_of_memory
-from brats_seg.inference.postprocessing import check_postprocessing, region_masks
+from brats_seg.inference.postprocessing import check_postprocessing, region_masks, scaled_to_voxels
 from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_patch
 from brats_seg.networks.compute import Compute, compiled
@@ -40,6 +41,7 @@ class Predictor:
         inference: windows, overlap, flips, threshold, post-processing.
         compute: device and precision; the network is moved there.
         weights_hash: sha256 of the weight file, for the record; empty for a network in training.
+        reference: of the training cases; None = unknown.
         is_compiled: have torch.compile make the network's kernels at the first case.
     """
 
@@ -50,6 +52,7 @@ class Predictor:
         inference: InferenceConfig,
         compute: Compute,
         weights_hash: str = "",
+        reference: Reference | None = None,
         *,
         is_compiled: bool = False,
     ) -> None:
@@ -57,6 +60,7 @@ class Predictor:
         self.inference = inference
         self.compute = compute
         self.weights_hash = weights_hash
+        self.reference = reference
         self.window = window_of(inference, description)
         check_patch(description.network_config(), self.window, "inference.window")
         check_postprocessing(inference.postprocessing, description.regions)
@@ -123,12 +127,16 @@ class Predictor:
         finally:
             self.network.train(was_training)
 
-    def label_map(self, probabilities: Tensor, edition: Edition) -> NDArray[np.uint8]:
+    def label_map(
+        self, probabilities: Tensor, edition: Edition, *, voxels_per_model_voxel: float = 1.0
+    ) -> NDArray[np.uint8]:
         """Return the uint8 label map (K, J, I), in an edition's labels, of a brain crop's probabilities.
 
-        The run's post-processing is applied (`postprocessing.py`); ET lies in TC, TC in WT.
+        The run's post-processing is applied (`postprocessing.py`); ET lies in TC, TC in WT. Its sizes are counted in
+        the model's voxels; on another grid one of these has the volume of `voxels_per_model_voxel`.
         """
-        masks = region_masks(probabilities.cpu().numpy(), self.description.regions, self.inference)
+        inference = scaled_to_voxels(self.inference, voxels_per_model_voxel)
+        masks = region_masks(probabilities.cpu().numpy(), self.description.regions, inference)
         return edition.label_map_from_regions(masks)
 
     def _logits(self, patches: Tensor) -> Tensor:
@@ -221,4 +229,12 @@ def load_predictor(run: Path, config: RunConfig, compute: Compute, *, is_compile
     network = network.to(memory_format=_layout_of(compute, is_compiled=is_compiled))  # type: ignore[call-overload]
     for name in description.editions:
         get_edition(name)
-    return Predictor(network, description, config.inference, compute, hash_of_file(path), is_compiled=is_compiled)
+    return Predictor(
+        network,
+        description,
+        config.inference,
+        compute,
+        hash_of_file(path),
+        read_reference(run),
+        is_compiled=is_compiled,
+    )

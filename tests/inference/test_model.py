@@ -123,15 +123,17 @@ def test_folder_of_several_cases_is_refused(model: Model, phantom_download: Path
         model.predict(phantom_download)
 
 
-def test_folder_whose_name_tells_no_edition_needs_one(model: Model, case: Path, tmp_path: Path, written: Path) -> None:
+def test_folder_whose_name_tells_no_edition_has_the_models(
+    model: Model, case: Path, tmp_path: Path, written: Path
+) -> None:
     folder = tmp_path / "patient7"
     folder.mkdir()
     for token, path in files_of(case).items():
         shutil.copyfile(path, folder / f"patient7_{token}{''.join(path.suffixes)}")
-    with pytest.raises(DataError, match="no edition has such case names"):
-        model.predict(folder)
     expected, _ = read_label_map(written / f"{case.name}.nii.gz")
-    assert np.array_equal(model.predict(folder, edition="brats2020").label_map, expected)
+    found = model.predict(folder)
+    assert found.edition == "brats2020"
+    assert np.array_equal(found.label_map, expected)
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
