@@ -1,0 +1,261 @@
+"""Drawing one panel: a slice of an image, label maps over it as fills or outlines, the marks that make it readable.
+
+Panels are matplotlib axes in millimetres, (0, 0) at the top left. Fills and outlines are polygons through the edges of
+voxels, so that they stay sharp at any size; images are smoothed between voxels, label maps never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_seg.editions import Edition
+from brats_seg.errors import UsageError
+from brats_seg.reporting.planes import SIDES, Box, cut
+from brats_seg.reporting.scenes import Scene
+from brats_seg.reporting.sheets import FONT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.path import Path
+
+__all__ = [
+    "ERROR_COLORS",
+    "PALETTES",
+    "PREDICTION_COLOR",
+    "REFERENCE_COLOR",
+    "Cut",
+    "Marks",
+    "draw_errors",
+    "draw_image",
+    "draw_labels",
+    "draw_marks",
+    "draw_outline",
+    "label_colors",
+    "outlines",
+]
+
+Color = tuple[float, float, float]
+
+PALETTES = ("safe", "itksnap")
+
+_SAFE: Mapping[tuple[int, int, int], tuple[int, int, int]] = {
+    (255, 0, 0): (213, 94, 0),
+    (0, 255, 0): (0, 158, 115),
+    (255, 255, 0): (240, 228, 66),
+    (0, 0, 255): (0, 114, 178),
+    (0, 255, 255): (86, 180, 233),
+    (255, 0, 255): (204, 121, 167),
+}
+"""ITK-SNAP's colour -> the one of the same name that all can tell apart (Okabe and Ito 2008)."""
+
+REFERENCE_COLOR: Color = (1.0, 1.0, 1.0)
+PREDICTION_COLOR: Color = (0.90, 0.62, 0.0)
+"""Orange (Okabe and Ito), which no label has."""
+
+ERROR_COLORS: Mapping[str, Color] = {
+    "missed": (0.80, 0.47, 0.65),
+    "false": (0.34, 0.71, 0.91),
+    "other label": (0.90, 0.62, 0.0),
+}
+"""What is wrong with a voxel -> its colour (Okabe and Ito's reddish purple, sky blue, orange)."""
+
+_FILL_OPACITY = 0.6
+_PAD_PT = 3.0
+_HALO = (0.0, 0.0, 0.0, 0.75)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A slice of a scene, cropped to a box."""
+
+    scene: Scene
+    plane: str
+    index: int
+    """In the turned volume."""
+    box: Box
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Size of a pixel, (row, column)."""
+        return self.scene.orientation.plane_spacing_mm(self.plane)
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """(height, width)."""
+        rows, columns = self.of(next(iter(self.scene.images.values()))).shape
+        return rows * self.spacing_mm[0], columns * self.spacing_mm[1]
+
+    def of(self, turned: NDArray[Any]) -> NDArray[Any]:
+        """Return the slice (rows, columns) of a turned volume."""
+        return cut(turned, self.plane, self.index, self.box)
+
+    def errors(self) -> dict[str, NDArray[np.bool_]]:
+        """Return what is wrong -> where: tumour that is missed, false tumour, tumour of another label."""
+        maps = self.scene.label_maps
+        own, predicted = self.of(maps["reference"]), self.of(maps["prediction"])
+        return {
+            "missed": (own > 0) & (predicted == 0),
+            "false": (own == 0) & (predicted > 0),
+            "other label": (own > 0) & (predicted > 0) & (own != predicted),
+        }
+
+    def title(self) -> str:
+        """Return the slice in words: plane, index in the file, place."""
+        orientation = self.scene.orientation
+        axis, number = orientation.axis_name(self.plane), orientation.file_index(self.plane, self.index)
+        return f"{self.plane.capitalize()} {axis} = {number}"
+
+
+def label_colors(edition: Edition, palette: str = "safe") -> dict[str, Color]:
+    """Return label name -> colour (red, green, blue of 0..1).
+
+    `safe` has, for each of ITK-SNAP's colours, the one of the same name that is told apart whatever the colour vision;
+    `itksnap` has ITK-SNAP's own.
+
+    Raises:
+        UsageError: there is no such palette.
+    """
+    if palette not in PALETTES:
+        raise UsageError(f"colors {palette!r}: expected one of {', '.join(PALETTES)}")
+    colors = {}
+    for label in edition.labels:
+        red, green, blue = _SAFE.get(label.color, label.color) if palette == "safe" else label.color
+        colors[label.name] = (red / 255, green / 255, blue / 255)
+    return colors
+
+
+def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Return closed polygons (points, 2) around a mask, as (row, column) from the outer corner of its first pixel.
+
+    They run half-way between pixels inside and outside and cut corners. Holes run the other way round than what they
+    are in. An empty mask has none.
+    """
+    from skimage.measure import find_contours  # noqa: PLC0415 (slow to import)
+
+    find: Any = find_contours  # carries no types
+    found = find(np.pad(mask, 1).astype(np.float32), 0.5) if mask.any() else []
+    return [points - 0.5 for points in found]  # padded by one pixel, whose centre is at 0
+
+
+def draw_image(axis: Axes, slice_: Cut, modality: str) -> None:
+    """Draw the image, and make the panel as large as it is, in mm."""
+    values = slice_.of(slice_.scene.images[modality])
+    low, high = slice_.scene.windows[modality]
+    height, width = slice_.size_mm
+    axis.imshow(
+        np.where(values == 0, low, values),
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        extent=(0, width, height, 0),
+        interpolation="bicubic",
+        interpolation_stage="data",
+    )
+    axis.set(xlim=(0, width), ylim=(height, 0), facecolor="black")
+    axis.axis("off")
+
+
+def draw_labels(axis: Axes, slice_: Cut, label_map: NDArray[np.uint8], colors: Mapping[str, Color]) -> None:
+    """Fill the labels of a turned label map."""
+    values = slice_.of(label_map)
+    for label in slice_.scene.edition.labels:
+        _fill(axis, values == label.value, slice_.spacing_mm, colors[label.name], _FILL_OPACITY)
+
+
+def draw_errors(axis: Axes, slice_: Cut) -> None:
+    """Fill what the prediction misses, invents, and gives another label; needs both label maps."""
+    for what, mask in slice_.errors().items():
+        _fill(axis, mask, slice_.spacing_mm, ERROR_COLORS[what], 0.9)
+
+
+def draw_outline(
+    axis: Axes, mask: NDArray[np.bool_], spacing_mm: tuple[float, float], color: Color, *, width: float = 0.8
+) -> None:
+    """Draw the outline of a mask (rows, columns), `width` points wide, on a dark rim."""
+    from matplotlib.patches import PathPatch  # noqa: PLC0415 (optional, slow to import)
+
+    path = _path(mask, spacing_mm)
+    if path is not None:
+        axis.add_patch(PathPatch(path, fill=False, edgecolor=_HALO, linewidth=width * 2, joinstyle="round"))
+        axis.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width, joinstyle="round"))
+
+
+def _fill(axis: Axes, mask: NDArray[np.bool_], spacing_mm: tuple[float, float], color: Color, opacity: float) -> None:
+    from matplotlib.patches import PathPatch  # noqa: PLC0415
+
+    path = _path(mask, spacing_mm)
+    if path is not None:
+        axis.add_patch(PathPatch(path, facecolor=(*color, opacity), edgecolor="none", linewidth=0))
+
+
+def _path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Path | None:
+    """Return the outlines of a mask as one path in mm, whose holes stay empty; None for an empty mask."""
+    from matplotlib.path import Path  # noqa: PLC0415
+
+    polygons = [points[:, ::-1] * spacing_mm[::-1] for points in outlines(mask)]
+    return Path.make_compound_path(*(Path(points, closed=True) for points in polygons)) if polygons else None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is written into a panel."""
+
+    text: str = ""
+    """At the top left."""
+    is_sided: bool = True
+    """R and L (or A and P) at the sides."""
+    bar_mm: float = 0.0
+    """Length of the scale bar; 0 = none."""
+    size_pt: float = 6.0
+    """Of the letters."""
+
+
+def draw_marks(axis: Axes, slice_: Cut, marks: Marks) -> None:
+    """Write text, the patient's sides and a scale bar into a panel, white on dark."""
+    style: dict[str, Any] = {
+        "color": "white",
+        "fontsize": marks.size_pt,
+        "transform": axis.transAxes,
+        "parse_math": False,
+        "family": FONT,
+        "path_effects": _rim(),
+    }
+    pad, pad_y = _pads(axis)
+    if marks.text:
+        axis.text(pad, 1 - pad_y, marks.text, ha="left", va="top", **style)
+    if marks.is_sided:
+        left, right = SIDES[slice_.plane]
+        axis.text(pad, 0.5, left, ha="left", va="center", fontweight="bold", **style)
+        axis.text(1 - pad, 0.5, right, ha="right", va="center", fontweight="bold", **style)
+    if marks.bar_mm:
+        _draw_bar(axis, marks, style, pad, pad_y)
+
+
+def _pads(axis: Axes) -> tuple[float, float]:
+    """Return the distance of marks from the sides and from top and bottom, as shares of the panel."""
+    size = axis.get_window_extent()
+    pixels = _PAD_PT / 72 * axis.get_figure(root=True).dpi  # type: ignore[union-attr]  # it has one
+    return pixels / size.width, pixels / size.height
+
+
+def _draw_bar(axis: Axes, marks: Marks, style: Mapping[str, Any], pad: float, pad_y: float) -> None:
+    from matplotlib.patches import Rectangle  # noqa: PLC0415
+
+    low, high = axis.get_xlim()
+    length, thick = marks.bar_mm / (high - low), pad_y * 0.4
+    box = Rectangle((1 - pad - length, pad_y), length, thick, transform=axis.transAxes, color="white", linewidth=0)
+    box.set_path_effects(_rim())
+    axis.add_patch(box)
+    text = f"{marks.bar_mm / 10:g} cm"
+    axis.text(1 - pad - length / 2, pad_y * 1.7, text, ha="center", va="bottom", **style)
+
+
+def _rim() -> list[Any]:
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
+    return [withStroke(linewidth=1.2, foreground=_HALO)]

@@ -1,0 +1,251 @@
+"""A case as it is drawn: its images and label maps, turned to the body's axes, with what a picture needs to know.
+
+In comes a `Case` with paths of label maps, or arrays; out comes a `Scene`, from which montages, slices and sweeps are
+drawn. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_seg.data.cases import Case
+from brats_seg.data.nifti import Header, read_label_map, read_volume, same_geometry
+from brats_seg.editions import Edition, get_edition
+from brats_seg.errors import DataError, UsageError, did_you_mean
+from brats_seg.evaluation.overlap import confusion, dice
+from brats_seg.reporting.planes import Box, Orientation, box_of, orientation_of, plane_axis, slice_with_most
+
+__all__ = ["MODALITY_TITLES", "Scene", "make_scene", "read_scene"]
+
+MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
+
+_PREFERRED = ("t1c", "flair", "t2", "t1")
+"""Which modality stands for the case where one has to."""
+_PERCENTILES = (0.5, 99.5)
+"""Of the voxels that are not 0: shown black and white."""
+_MARGIN_MM = 3.0
+_ZOOM_MARGIN_MM = 18.0
+"""Seen around the tumour where the picture shows no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A case to draw; all arrays are turned: (foot to head, front to back, right to left)."""
+
+    name: str
+    edition: Edition
+    orientation: Orientation
+    images: Mapping[str, NDArray[Any]]
+    """Modality -> image, in the edition's order; at least one."""
+    reference: NDArray[np.uint8] | None
+    prediction: NDArray[np.uint8] | None
+    notes: tuple[str, ...] = ()
+    """What is missing, in words, for the reader of the picture."""
+
+    @property
+    def main(self) -> str:
+        """The modality on which label maps are shown: T1c where there is one."""
+        return next(modality for modality in (*_PREFERRED, *self.images) if modality in self.images)
+
+    @property
+    def label_maps(self) -> dict[str, NDArray[np.uint8]]:
+        """`reference` and `prediction`, as far as there are any."""
+        both = {"reference": self.reference, "prediction": self.prediction}
+        return {name: label_map for name, label_map in both.items() if label_map is not None}
+
+    @cached_property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel."""
+        return float(np.prod(self.orientation.spacing_mm)) / 1000
+
+    @cached_property
+    def windows(self) -> dict[str, tuple[float, float]]:
+        """Modality -> the values shown black and white."""
+        return {modality: _window(image) for modality, image in self.images.items()}
+
+    @cached_property
+    def box(self) -> Box:
+        """The brain, which is all voxels that are not 0, and a little around it."""
+        return box_of(self.images[self.main] != 0, self._voxels(_MARGIN_MM))
+
+    @cached_property
+    def tumor_box(self) -> Box:
+        """The tumour of both label maps and what lies around it; the brain where there is none."""
+        masks = [label_map > 0 for label_map in self.label_maps.values()]
+        tumor = np.logical_or.reduce(masks) if masks else np.zeros(1, bool)
+        return box_of(tumor, self._voxels(_ZOOM_MARGIN_MM)) if tumor.any() else self.box
+
+    def volumes_ml(self, which: str) -> dict[str, float]:
+        """Return the volume of each label of a label map, by the label's name."""
+        counts = np.bincount(self.label_maps[which].ravel(), minlength=256)
+        return {label.name: float(counts[label.value]) * self.voxel_ml for label in self.edition.labels}
+
+    def dice(self) -> dict[str, float]:
+        """Return region -> Dice of both label maps; nan where both are empty, nothing without both."""
+        if self.reference is None or self.prediction is None:
+            return {}
+        counts = confusion(self.reference, self.prediction, self.edition)
+        return {region: dice(counts[region]) for region in self.edition.regions}
+
+    def index(self, plane: str, choice: str | int = "auto") -> int:
+        """Return the slice to show, as an index of the turned volume.
+
+        Args:
+            plane: axial, coronal or sagittal.
+            choice: `auto` (the largest tumour of the reference, or else of the prediction), `worst` (the most voxels in
+                which both differ), or an index of the file.
+
+        Raises:
+            UsageError: another word, or an index outside the grid.
+        """
+        if isinstance(choice, int) or choice.lstrip("-").isdecimal():
+            return self._index_of(plane, int(choice))
+        if choice not in ("auto", "worst"):
+            raise UsageError(f"slice {choice!r}: expected a number, auto or worst")
+        if choice == "worst" and self.reference is not None and self.prediction is not None:
+            found = slice_with_most(self.reference != self.prediction, plane)
+        elif choice == "worst":
+            raise UsageError("slice worst: needs a reference and a prediction to compare; give both, or slice auto")
+        else:
+            found = None
+        for label_map in self.label_maps.values():
+            found = slice_with_most(label_map > 0, plane) if found is None else found
+        middle = self.box[plane_axis(plane)]
+        return (middle.start + middle.stop) // 2 if found is None else found
+
+    def _index_of(self, plane: str, number: int) -> int:
+        size = self.orientation.shape[plane_axis(plane)]
+        if not 0 <= number < size:
+            raise UsageError(f"slice {number}: {plane} slices of case {self.name} go from 0 to {size - 1}")
+        return self.orientation.file_index(plane, number)
+
+    def _voxels(self, mm: float) -> tuple[int, int, int]:
+        first, second, third = (round(mm / size) for size in self.orientation.spacing_mm)
+        return first, second, third
+
+
+def make_scene(
+    images: Mapping[str, NDArray[Any]],
+    affine: NDArray[np.float64],
+    edition: Edition,
+    *,
+    name: str = "",
+    reference: NDArray[np.uint8] | None = None,
+    prediction: NDArray[np.uint8] | None = None,
+    notes: Sequence[str] = (),
+) -> Scene:
+    """Return a scene of arrays in file order.
+
+    Args:
+        images: modality -> (K, J, I), 0 outside the brain; at least one.
+        affine: 4x4, (i, j, k) -> RAS+ mm.
+        edition: of the label maps.
+        name: of the case, for the heading.
+        reference: label map of the same shape, or None.
+        prediction: label map of the same shape, or None.
+        notes: what the reader should be told.
+
+    Raises:
+        DataError: no image, another shape, or a label that the edition does not have.
+    """
+    if not images:
+        raise DataError(f"case {name}: no images; give at least one modality")
+    shape = next(iter(images.values())).shape
+    given = {**images, "reference": reference, "prediction": prediction}
+    for what, volume in given.items():
+        if volume is not None and (volume.shape != shape or volume.ndim != 3):
+            raise DataError(f"case {name}: {what} has shape {volume.shape}, expected (K, J, I) = {shape} of the images")
+    for what, label_map in (("reference", reference), ("prediction", prediction)):
+        if label_map is not None:
+            edition.check_labels(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)), f"{name}: {what}")
+    k, j, i = shape
+    orientation = orientation_of(affine, (k, j, i))
+    return Scene(
+        name=name,
+        edition=edition,
+        orientation=orientation,
+        images={modality: orientation.turned(image) for modality, image in images.items()},
+        reference=None if reference is None else orientation.turned(reference),
+        prediction=None if prediction is None else orientation.turned(prediction),
+        notes=tuple(notes),
+    )
+
+
+def read_scene(
+    case: Case,
+    *,
+    reference: Path | None = None,
+    prediction: Path | None = None,
+    modalities: Sequence[str] | None = None,
+) -> Scene:
+    """Read a case and its label maps.
+
+    Modalities for which the case has no file are left out, and the scene's notes say so.
+
+    Args:
+        case: from `find_cases` or `case_from_files`.
+        reference: label map, or None for no reference (the case's own is not looked for).
+        prediction: label map, or None.
+        modalities: which to read; None = all that are there.
+
+    Raises:
+        DataError: a file cannot be read, or lies on another grid than the others; no modality is left.
+        UsageError: the edition has no such modality.
+    """
+    edition = get_edition(case.edition)
+    wanted = edition.modalities if modalities is None else tuple(modalities)
+    for modality in wanted:
+        if modality not in edition.modalities:
+            hint = did_you_mean(modality, edition.modalities)
+            raise UsageError(f"modality {modality!r} is unknown in edition {edition.name}{hint}")
+    images: dict[str, NDArray[Any]] = {}
+    first: tuple[Path, Header] | None = None
+    for modality in (one for one in wanted if one in case.images):
+        file = case.images[modality]
+        images[modality], header = read_volume(file.path, channel=file.channel)
+        first = first or (file.path, header)
+        _require_grid(first, file.path, header, f"case {case.name}: {modality}")
+    if first is None:
+        raise DataError(f"case {case.name}: no {', '.join(wanted)} (found: {', '.join(case.images) or 'no image'})")
+    label_maps = {"reference": reference, "prediction": prediction}
+    return make_scene(
+        images,
+        first[1].affine,
+        edition,
+        name=case.name,
+        notes=[f"no {', '.join(MODALITY_TITLES[one] for one in gone)}"] if (gone := _gone(wanted, images)) else [],
+        **{
+            what: _read_label_map(path, first, f"case {case.name}: {what}") for what, path in label_maps.items() if path
+        },
+    )
+
+
+def _gone(wanted: Sequence[str], images: Mapping[str, object]) -> list[str]:
+    return [modality for modality in wanted if modality not in images]
+
+
+def _read_label_map(path: Path, first: tuple[Path, Header], what: str) -> NDArray[np.uint8]:
+    label_map, header = read_label_map(path)
+    _require_grid(first, path, header, what)
+    return label_map
+
+
+def _require_grid(first: tuple[Path, Header], path: Path, header: Header, what: str) -> None:
+    if difference := same_geometry(first[1], header):
+        raise DataError(f"{what} {path}: {difference}, against {first[0].name}; all files of a case share one grid")
+
+
+def _window(image: NDArray[Any]) -> tuple[float, float]:
+    inside = image[image != 0]
+    inside = inside[np.isfinite(inside)] if inside.dtype.kind == "f" else inside
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(inside, _PERCENTILES))
+    return (low, high) if high > low else (low - 1, low)
