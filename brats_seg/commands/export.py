@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from brats_seg.commands.label_maps import match_label_maps
 from brats_seg.commands.options import (
     CasesOption,
     EditionOption,
@@ -58,7 +59,7 @@ def itksnap(
         raise UsageError("--reference and --no-reference: give one of them")
     require_outside(out, data)
     found, problems = _find(data, edition, cases)
-    predictions = _match(found, prediction, "prediction", is_partial=cases is None)
+    predictions = match_label_maps(found, prediction, "prediction", is_partial=cases is None)
     with_prediction = [case for case in found if case.name in predictions]
     references = _references(with_prediction, reference, is_wanted=not no_reference)
     views = _open_all(with_prediction, predictions, references, problems, is_silent(quiet))
@@ -79,37 +80,11 @@ def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Cas
     return [case for case in download.cases if case.name in names], problems
 
 
-def _match(cases: Sequence[Case], place: Path, what: str, *, is_partial: bool) -> dict[str, Path]:
-    """Return case -> its label map in `place`, a file or a flat folder.
-
-    Raises:
-        DataError: names all cases that have two, or none (with `is_partial` only where no case has one).
-    """
-    if place.is_file():
-        if len(cases) != 1:
-            raise UsageError(
-                f"--{what} {place}: one file for {len(cases)} cases; give a folder, or one case by --cases"
-            )
-        return {cases[0].name: place}
-    if not place.is_dir():
-        raise DataError(f"--{what} {place}: no such file or folder")
-    candidates = {case.name: [place / f"{case.name}{suffix}" for suffix in (".nii.gz", ".nii")] for case in cases}
-    there = {name: [path for path in paths if path.is_file()] for name, paths in candidates.items()}
-    findings = [
-        f"case {name}: two {what}s ({', '.join(map(str, two))}); keep one" for name, two in there.items() if two[1:]
-    ]
-    if not (is_partial and any(there.values())):
-        findings += [f"case {name}: no {what} {candidates[name][0]}" for name, paths in there.items() if not paths]
-    if findings:
-        raise DataError(all_findings(f"--{what} {place}", findings))
-    return {name: paths[0] for name, paths in there.items() if paths}
-
-
 def _references(cases: Sequence[Case], place: Path | None, *, is_wanted: bool) -> dict[str, Path]:
     if not is_wanted:
         return {}
     if place is not None:
-        return _match(cases, place, "reference", is_partial=False)
+        return match_label_maps(cases, place, "reference", is_partial=False)
     return {case.name: case.label for case in cases if case.label is not None}
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from brats_seg.reporting.overlay import Color
 from brats_seg.reporting.scenes import Scene
-from brats_seg.reporting.sheets import Sheet
+from brats_seg.reporting.sheets import Sheet, text_width_mm
 
-__all__ = ["LINE_MM", "Legend", "legend_of"]
+__all__ = ["LINE_MM", "Legend", "legend_of", "titled"]
 
 LINE_MM = 3.7
 _SIZE_PT = 6.2
 _SWATCH_MM = 2.2
-_LETTER_MM = 1.3
-"""Width of a letter, on average."""
+_LINE_SWATCH_MM = 4.4
+_SWATCH_GAP_MM = 1.0
+_GROUP_GAP_MM = 6.0
+_ENTRY_GAP_MM = 3.0
 
 
 @dataclass(frozen=True)
@@ -29,45 +31,74 @@ class _Entry:
 
     @property
     def width_mm(self) -> float:
-        return max(map(len, self.texts)) * _LETTER_MM + (_SWATCH_MM + 1.2 if self.color else 0.0)
+        first, *others = (text_width_mm(text, _SIZE_PT) for text in self.texts)
+        return max(first + self.swatch_mm, *others, 0.0)
+
+    @property
+    def swatch_mm(self) -> float:
+        """Width of the colour and the gap behind it."""
+        return ((_LINE_SWATCH_MM if self.is_line else _SWATCH_MM) + _SWATCH_GAP_MM) if self.color else 0.0
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Entries that belong together."""
+
+    entries: tuple[_Entry, ...]
+    is_stack: bool = False
+    """Below each other instead of beside each other."""
+
+    @property
+    def width_mm(self) -> float:
+        widths = [entry.width_mm for entry in self.entries]
+        return max(widths) if self.is_stack else sum(widths) + _ENTRY_GAP_MM * (len(widths) - 1)
+
+    @property
+    def height_mm(self) -> float:
+        lines = [len(entry.texts) for entry in self.entries]
+        return (sum(lines) if self.is_stack else max(lines)) * LINE_MM
+
+    def draw(self, sheet: Sheet, left: float, top: float) -> None:
+        for entry in self.entries:
+            _draw_entry(sheet, entry, left, top)
+            if self.is_stack:
+                top += LINE_MM
+            else:
+                left += entry.width_mm + _ENTRY_GAP_MM
 
 
 @dataclass(frozen=True)
 class Legend:
-    """Groups of entries, each of which is a row or a table; groups go below each other where the width ends."""
+    """Tables and lists beside each other, below each other where the width ends."""
 
-    groups: tuple[tuple[_Entry, ...], ...]
+    groups: tuple[_Group, ...]
 
     def height_mm(self, width_mm: float) -> float:
         """Return the height on a sheet of that width."""
-        return sum(height for _, height in self._lines(width_mm))
+        return sum(max(group.height_mm for group in line) for line in self._lines(width_mm))
 
     def draw(self, sheet: Sheet, left: float, top: float, width_mm: float) -> None:
         """Draw the legend with its top left corner at that place."""
-        for groups, height in self._lines(width_mm):
+        for line in self._lines(width_mm):
             place = left
-            for group in groups:
-                place = _draw_group(sheet, group, place, top) + _GROUP_GAP_MM
-            top += height
+            for group in line:
+                group.draw(sheet, place, top)
+                place += group.width_mm + _GROUP_GAP_MM
+            top += max(group.height_mm for group in line)
 
-    def _lines(self, width_mm: float) -> list[tuple[list[tuple[_Entry, ...]], float]]:
-        """Return the groups that stand beside each other, and their height."""
-        lines: list[tuple[list[tuple[_Entry, ...]], float]] = []
-        used = math.inf
+    def _lines(self, width_mm: float) -> list[list[_Group]]:
+        """Return the groups that stand beside each other; a list that begins a line lies flat."""
+        lines: list[list[_Group]] = []
+        left = 0.0
         for group in self.groups:
-            width, height = _width_of(group), max(len(entry.texts) for entry in group) * LINE_MM
-            if used + _GROUP_GAP_MM + width > width_mm:
-                lines.append(([group], height))
-                used = width
+            left -= group.width_mm
+            if lines and left >= 0:
+                lines[-1].append(group)
             else:
-                others, tallest = lines[-1]
-                lines[-1] = ([*others, group], max(tallest, height))
-                used += _GROUP_GAP_MM + width
+                lines.append([replace(group, is_stack=False)])
+                left = width_mm - lines[-1][0].width_mm
+            left -= _GROUP_GAP_MM
         return lines
-
-
-_GROUP_GAP_MM = 5.0
-_ENTRY_GAP_MM = 3.0
 
 
 def legend_of(
@@ -85,23 +116,25 @@ def legend_of(
         lines: what an outline means -> colour.
         errors: what a filled error means -> colour.
     """
-    groups: list[tuple[_Entry, ...]] = []
-    if scene.label_maps:
-        groups.append(_volumes(scene, fills))
+    groups = [_volumes(scene, fills)] if scene.label_maps else []
     if scores := scene.dice():
-        head = _Entry(None, False, ("", "Dice"))
         cells = (_Entry(None, False, (name, _number(score, 3)), True) for name, score in scores.items())
-        groups.append((head, *cells))
-    if lines:
-        groups.append(tuple(_Entry(color, True, (name.capitalize(),)) for name, color in lines.items()))
-    if errors:
-        groups.append(tuple(_Entry(color, False, (name.capitalize(),)) for name, color in errors.items()))
+        groups.append(_Group((_Entry(None, False, ("", "Dice")), *cells)))
+    for colors, is_line in ((errors, False), (lines, True)):
+        if colors:
+            entries = (_Entry(color, is_line, (titled(name),)) for name, color in colors.items())
+            groups.append(_Group(tuple(entries), is_stack=True))
     if scene.notes:
-        groups.append((_Entry(None, False, ("; ".join(scene.notes).capitalize(),)),))
+        groups.append(_Group((_Entry(None, False, (titled("; ".join(scene.notes)),)),)))
     return Legend(tuple(groups))
 
 
-def _volumes(scene: Scene, fills: Mapping[str, Color]) -> tuple[_Entry, ...]:
+def titled(text: str) -> str:
+    """Return a text with its first letter large, and no other changed."""
+    return text[0].upper() + text[1:]
+
+
+def _volumes(scene: Scene, fills: Mapping[str, Color]) -> _Group:
     """Return a table: a column a label, a line a label map."""
     volumes = {what: scene.volumes_ml(what) for what in scene.label_maps}
     head = _Entry(None, False, ("", *(f"{what.capitalize()}, mL" for what in volumes)))
@@ -110,32 +143,31 @@ def _volumes(scene: Scene, fills: Mapping[str, Color]) -> tuple[_Entry, ...]:
         _Entry(fills.get(name), False, (name, *(_number(of[name], 1) for of in volumes.values())), True)
         for name in names
     )
-    return (head, *cells)
+    return _Group((head, *cells))
 
 
 def _number(value: float, digits: int) -> str:
     return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _width_of(group: Sequence[_Entry]) -> float:
-    return sum(entry.width_mm for entry in group) + _ENTRY_GAP_MM * (len(group) - 1)
+def _draw_entry(sheet: Sheet, entry: _Entry, left: float, top: float) -> None:
+    right = left + entry.width_mm
+    if entry.color:
+        first_mm = text_width_mm(entry.texts[0], _SIZE_PT)
+        _draw_swatch(sheet, entry, right - first_mm - entry.swatch_mm if entry.is_number else left, top)
+    for line, text in enumerate(entry.texts):
+        place = top + (line + 0.5) * LINE_MM
+        if entry.is_number:
+            sheet.text(right, place, text, _SIZE_PT, ha="right", va="center_baseline")
+        else:
+            start = left + (entry.swatch_mm if line == 0 else 0.0)
+            sheet.text(start, place, text, _SIZE_PT, va="center_baseline")
 
 
-def _draw_group(sheet: Sheet, group: Sequence[_Entry], left: float, top: float) -> float:
-    """Draw entries beside each other; return where the last one ends."""
-    for entry in group:
-        right = left + entry.width_mm
-        for line, text in enumerate(entry.texts):
-            place = top + (line + 0.5) * LINE_MM
-            if entry.is_number and not (entry.color and line == 0):
-                sheet.text(right, place, text, _SIZE_PT, ha="right", va="center")
-            else:
-                start = left + (_SWATCH_MM + 1.2 if entry.color and line == 0 else 0)
-                sheet.text(start, place, text, _SIZE_PT, va="center", color=sheet.theme.ink)
-        if entry.color:
-            if entry.is_line:  # on black, as in the picture: a white line needs it
-                sheet.box(left, top + (LINE_MM - _SWATCH_MM) / 2, _SWATCH_MM * 1.6, _SWATCH_MM, "black")
-            thick = 0.5 if entry.is_line else _SWATCH_MM
-            sheet.box(left, top + (LINE_MM - thick) / 2, _SWATCH_MM, thick, entry.color, zorder=2)
-        left = right + _ENTRY_GAP_MM
-    return left - _ENTRY_GAP_MM
+def _draw_swatch(sheet: Sheet, entry: _Entry, left: float, top: float) -> None:
+    middle = top + LINE_MM / 2
+    if entry.is_line:  # on black, as in the picture: a white line needs it
+        sheet.box(left, middle - _SWATCH_MM / 2, _LINE_SWATCH_MM, _SWATCH_MM, "black")
+        sheet.box(left + 0.4, middle - 0.2, _LINE_SWATCH_MM - 0.8, 0.4, entry.color, zorder=2)
+    else:
+        sheet.box(left, middle - _SWATCH_MM / 2, _SWATCH_MM, _SWATCH_MM, entry.color)

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_seg.errors import UsageError
-from brats_seg.evaluation.overlap import mask_of_labels
-from brats_seg.reporting.legend import Legend, legend_of
+from brats_seg.errors import UsageError, did_you_mean
+from brats_seg.reporting.legend import Legend, legend_of, titled
 from brats_seg.reporting.overlay import (
     ERROR_COLORS,
-    PREDICTION_COLOR,
-    REFERENCE_COLOR,
+    LINE_COLORS,
     Color,
     Cut,
     Marks,
@@ -26,22 +24,35 @@ from brats_seg.reporting.overlay import (
     draw_labels,
     draw_marks,
     draw_outline,
+    draw_regions,
+    fit_panel,
     label_colors,
+    scale_bar_mm,
 )
 from brats_seg.reporting.planes import PLANES
 from brats_seg.reporting.scenes import MODALITY_TITLES, Scene
-from brats_seg.reporting.sheets import THEMES, Sheet
+from brats_seg.reporting.sheets import EDGE_MM, HEAD_MM, THEMES, Sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Look", "draw_montage", "draw_overlay", "draw_slice"]
+__all__ = [
+    "KINDS",
+    "Look",
+    "Painter",
+    "cut_of",
+    "draw_case",
+    "draw_montage",
+    "draw_overlay",
+    "draw_slice",
+    "painter_of",
+]
+
+KINDS = ("montage", "slice", "overlay")
+"""Pictures that do not move."""
 
 _GAP_MM = 0.6
-_EDGE_MM = 1.0
-_HEAD_MM = 5.0
-"""Heading of a sheet."""
 _TITLE_MM = 4.0
 """Title over a column of panels."""
 _WIDEST_ROW = 4
@@ -66,6 +77,38 @@ class _Column:
     draw: Callable[[Axes, Cut], None]
 
 
+def draw_case(
+    scene: Scene,
+    *,
+    kind: str = "montage",
+    plane: str | None = None,
+    modality: str | None = None,
+    choice: str | int = "auto",
+    look: Look | None = None,
+) -> Figure:
+    """Return a figure of a kind that is named: `montage`, `slice` or `overlay`.
+
+    Args:
+        scene: the case.
+        kind: one of `KINDS`.
+        plane: None = all three of a montage, else axial.
+        modality: of slice and overlay; None = the scene's main one.
+        choice: which slice, see `Scene.index`.
+        look: colours and size.
+
+    Raises:
+        UsageError: an unknown name, or a number of a slice without a plane.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"kind {kind!r} is unknown{did_you_mean(kind, KINDS)}")
+    if kind == "montage":
+        if plane is None and choice not in ("auto", "worst"):
+            raise UsageError(f"slice {choice}: of which plane? name one of {', '.join(PLANES)}")
+        return draw_montage(scene, planes=PLANES if plane is None else (plane,), choice=choice, look=look)
+    draw = draw_slice if kind == "slice" else draw_overlay
+    return draw(scene, plane=plane or "axial", modality=modality, choice=choice, look=look)
+
+
 def draw_montage(
     scene: Scene, *, planes: Sequence[str] = PLANES, choice: str | int = "auto", look: Look | None = None
 ) -> Figure:
@@ -78,15 +121,18 @@ def draw_montage(
         look: colours and size.
     """
     look = look or Look()
-    cuts = [_cut(scene, plane, choice, look) for plane in planes]
+    cuts = [cut_of(scene, plane, choice, look) for plane in planes]
     colors = label_colors(scene.edition, look.palette)
     columns = _columns(scene, colors)
+    if len(planes) == 1 and len(scene.label_maps) == 2:
+        columns.append(_Column("Outlines", painter_of(scene, _second(scene), look, is_filled=False).draw))
     rows = [[(one, column) for column in columns] for one in cuts]
     if len(rows) == 1:
         num = math.ceil(len(columns) / math.ceil(len(columns) / _WIDEST_ROW))
         rows = [rows[0][start : start + num] for start in range(0, len(columns), num)]
     errors = ERROR_COLORS if len(scene.label_maps) == 2 else None
-    legend = legend_of(scene, fills=colors if scene.label_maps else {}, errors=errors)
+    lines = LINE_COLORS if len(scene.label_maps) == 2 and len(planes) == 1 else None
+    legend = legend_of(scene, fills=colors if scene.label_maps else {}, errors=errors, lines=lines)
     return _sheet(scene, rows, look, look.width_mm or 180.0, legend)
 
 
@@ -117,8 +163,14 @@ def draw_overlay(
     return _single(scene, plane, modality, choice, look or Look(), is_filled=True)
 
 
-def _cut(scene: Scene, plane: str, choice: str | int, look: Look) -> Cut:
+def cut_of(scene: Scene, plane: str, choice: str | int, look: Look) -> Cut:
+    """Return the slice that a choice means (see `Scene.index`), cropped to the brain or the tumour."""
     return Cut(scene, plane, scene.index(plane, choice), scene.tumor_box if look.is_zoomed else scene.box)
+
+
+def _second(scene: Scene) -> str:
+    """Return the modality that shows most beside the main one: FLAIR, where the oedema is bright."""
+    return "flair" if "flair" in scene.images else scene.main
 
 
 def _columns(scene: Scene, colors: Mapping[str, Color]) -> list[_Column]:
@@ -140,40 +192,61 @@ def _draw_difference(axis: Axes, slice_: Cut) -> None:
     draw_image(axis, slice_, slice_.scene.main)
     draw_errors(axis, slice_)
     reference = slice_.of(slice_.scene.label_maps["reference"]) > 0
-    draw_outline(axis, reference, slice_.spacing_mm, REFERENCE_COLOR, width=0.5)
+    draw_outline(axis, reference, slice_.spacing_mm, LINE_COLORS["reference"], width=0.5)
 
 
-def _draw_regions(axis: Axes, slice_: Cut, which: str, color: Color) -> None:
-    """Outline every region of a label map."""
-    labels = slice_.of(slice_.scene.label_maps[which])
-    for values in slice_.scene.edition.regions.values():
-        draw_outline(axis, mask_of_labels(labels, values), slice_.spacing_mm, color)
+@dataclass(frozen=True)
+class Painter:
+    """What draws one panel with label maps over an image, and its legend."""
+
+    scene: Scene
+    modality: str
+    fills: Mapping[str, Color]
+    """Label name -> colour; empty where nothing is filled."""
+
+    @property
+    def filled(self) -> str | None:
+        """The label map that is filled: the prediction if there is one."""
+        return list(self.scene.label_maps)[-1] if self.fills else None
+
+    @property
+    def outlined(self) -> list[str]:
+        """The label maps whose regions are outlined."""
+        return [what for what in self.scene.label_maps if what != self.filled]
+
+    def draw(self, axis: Axes, slice_: Cut) -> None:
+        """Draw image, fills and outlines of a slice."""
+        draw_image(axis, slice_, self.modality)
+        if self.filled is not None:
+            draw_labels(axis, slice_, self.scene.label_maps[self.filled], self.fills)
+        for what in self.outlined:
+            draw_regions(axis, slice_, what)
+
+    def legend(self, lines: Sequence[str] | None = None) -> Legend:
+        """Return what stands below the picture; `lines` are the label maps that have lines (None = the outlined)."""
+        names = self.outlined if lines is None else lines
+        return legend_of(self.scene, fills=self.fills, lines={what: LINE_COLORS[what] for what in names})
+
+
+def painter_of(scene: Scene, modality: str | None, look: Look, *, is_filled: bool) -> Painter:
+    """Return what draws a panel of a modality (None = the scene's main one).
+
+    Raises:
+        UsageError: the scene has no such modality.
+    """
+    modality = scene.main if modality is None else modality
+    if modality not in scene.images:
+        raise UsageError(f"case {scene.name}: no {modality} to draw (found: {', '.join(scene.images)})")
+    return Painter(scene, modality, label_colors(scene.edition, look.palette) if is_filled and scene.label_maps else {})
 
 
 def _single(
     scene: Scene, plane: str, modality: str | None, choice: str | int, look: Look, *, is_filled: bool
 ) -> Figure:
-    modality = scene.main if modality is None else modality
-    if modality not in scene.images:
-        raise UsageError(f"case {scene.name}: no {modality} to draw (found: {', '.join(scene.images)})")
-    fills = label_colors(scene.edition, look.palette) if is_filled and scene.label_maps else {}
-    filled = list(scene.label_maps)[-1] if fills else None
-    lines = {what: _LINE_COLORS[what] for what in scene.label_maps if what != filled}
-
-    def draw(axis: Axes, slice_: Cut) -> None:
-        draw_image(axis, slice_, modality)
-        if filled is not None:
-            draw_labels(axis, slice_, scene.label_maps[filled], fills)
-        for what, color in lines.items():
-            _draw_regions(axis, slice_, what, color)
-
-    legend = legend_of(scene, fills=fills, lines=lines)
-    rows = [[(_cut(scene, plane, choice, look), _Column("", draw))]]
-    text = f"{MODALITY_TITLES[modality]}"
-    return _sheet(scene, rows, look, look.width_mm or 88.0, legend, text)
-
-
-_LINE_COLORS = {"reference": REFERENCE_COLOR, "prediction": PREDICTION_COLOR}
+    painter = painter_of(scene, modality, look, is_filled=is_filled)
+    rows = [[(cut_of(scene, plane, choice, look), _Column("", painter.draw))]]
+    text = f"{MODALITY_TITLES[painter.modality]}, "
+    return _sheet(scene, rows, look, look.width_mm or 88.0, painter.legend(), text)
 
 
 def _sheet(
@@ -186,7 +259,7 @@ def _sheet(
 ) -> Figure:
     """Place panels in a grid of one scale, with the heading above and the legend below."""
     num = max(map(len, rows))
-    panel_mm = (width_mm - 2 * _EDGE_MM - (num - 1) * _GAP_MM) / num
+    panel_mm = (width_mm - 2 * EDGE_MM - (num - 1) * _GAP_MM) / num
     body_mm = max(one.size_mm[1] for row in rows for one, _ in row)
     scale = panel_mm / body_mm
     heights = [max(one.size_mm[0] for one, _ in row) * scale for row in rows]
@@ -194,47 +267,28 @@ def _sheet(
         index == 0 or [c.title for _, c in rows[0]] != [c.title for _, c in row] for index, row in enumerate(rows)
     ]
     titles = [has and bool(row[0][1].title) for has, row in zip(titles, rows, strict=True)]
-    inner = width_mm - 2 * _EDGE_MM
+    inner = width_mm - 2 * EDGE_MM
     legend_mm = legend.height_mm(inner)
-    height_mm = _HEAD_MM + sum(heights) + sum(titles) * _TITLE_MM + (len(rows) - 1) * _GAP_MM + _EDGE_MM
+    height_mm = HEAD_MM + sum(heights) + sum(titles) * _TITLE_MM + (len(rows) - 1) * _GAP_MM + EDGE_MM
     sheet = Sheet(width_mm, height_mm + (legend_mm + 1.5 if legend_mm else 0), THEMES[look.theme])
-    _draw_heading(sheet, scene)
-    top = _HEAD_MM
+    sheet.heading(scene.name, scene.edition.title)
+    top = HEAD_MM
     for row, height, has_titles in zip(rows, heights, titles, strict=True):
         top += _TITLE_MM * has_titles
         for number, (one, column) in enumerate(row):
-            left = _EDGE_MM + number * (panel_mm + _GAP_MM)
+            left = EDGE_MM + number * (panel_mm + _GAP_MM)
             if has_titles:
                 sheet.text(left + panel_mm / 2, top - 0.9, column.title, 7, ha="center", va="baseline")
             axis = sheet.panel(left, top, panel_mm, height)
             column.draw(axis, one)
-            _center(axis, one, body_mm, height / scale)
+            fit_panel(axis, one, body_mm, height / scale)
             is_first = number == 0
             marks = Marks(
-                text=" ".join(filter(None, (text, one.title()))) if is_first else "",
+                text=titled(text + one.title()) if is_first else "",
                 is_sided=is_first,
-                bar_mm=_bar_mm(body_mm) if is_first else 0.0,
+                bar_mm=scale_bar_mm(body_mm) if is_first else 0.0,
             )
             draw_marks(axis, one, marks)
         top += height + _GAP_MM
-    legend.draw(sheet, _EDGE_MM, top + 0.5, inner)
+    legend.draw(sheet, EDGE_MM, top + 0.5, inner)
     return sheet.figure
-
-
-def _center(axis: Axes, slice_: Cut, width_mm: float, height_mm: float) -> None:
-    """Show a slice in the middle of a panel of that size of the body."""
-    height, width = slice_.size_mm
-    across, down = (width_mm - width) / 2, (height_mm - height) / 2
-    axis.set(xlim=(-across, width + across), ylim=(height + down, -down))
-
-
-def _bar_mm(body_mm: float) -> float:
-    """Return the longest of a few round lengths that fills at most a third of a panel."""
-    return max((length for length in (50.0, 20.0, 10.0, 5.0, 2.0, 1.0) if length <= body_mm / 3), default=1.0)
-
-
-def _draw_heading(sheet: Sheet, scene: Scene) -> None:
-    room = sheet.width_mm - 2 * _EDGE_MM
-    sheet.text(_EDGE_MM, 1.2, scene.name, 7.5, fontweight="bold")
-    if len(scene.name) * 1.7 + len(scene.edition.title) * 1.3 + 4 < room:
-        sheet.text(sheet.width_mm - _EDGE_MM, 1.3, scene.edition.title, 6.5, ha="right", color=sheet.theme.faint)

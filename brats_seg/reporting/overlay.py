@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brats_seg.editions import Edition
 from brats_seg.errors import UsageError
+from brats_seg.evaluation.overlap import mask_of_labels
 from brats_seg.reporting.planes import SIDES, Box, cut
 from brats_seg.reporting.scenes import Scene
 from brats_seg.reporting.sheets import FONT
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR_COLORS",
+    "FILL_OPACITY",
+    "LINE_COLORS",
     "PALETTES",
-    "PREDICTION_COLOR",
-    "REFERENCE_COLOR",
+    "Color",
     "Cut",
     "Marks",
     "draw_errors",
@@ -35,8 +37,11 @@ __all__ = [
     "draw_labels",
     "draw_marks",
     "draw_outline",
+    "draw_regions",
+    "fit_panel",
     "label_colors",
     "outlines",
+    "scale_bar_mm",
 ]
 
 Color = tuple[float, float, float]
@@ -53,18 +58,17 @@ _SAFE: Mapping[tuple[int, int, int], tuple[int, int, int]] = {
 }
 """ITK-SNAP's colour -> the one of the same name that all can tell apart (Okabe and Ito 2008)."""
 
-REFERENCE_COLOR: Color = (1.0, 1.0, 1.0)
-PREDICTION_COLOR: Color = (0.90, 0.62, 0.0)
-"""Orange (Okabe and Ito), which no label has."""
+LINE_COLORS: Mapping[str, Color] = {"reference": (1.0, 1.0, 1.0), "prediction": (0.90, 0.62, 0.0)}
+"""Label map -> colour of its outlines: white, and an orange (Okabe and Ito) that no label has."""
 
 ERROR_COLORS: Mapping[str, Color] = {
-    "missed": (0.80, 0.47, 0.65),
-    "false": (0.34, 0.71, 0.91),
+    "missed (FN)": (0.80, 0.47, 0.65),
+    "false (FP)": (0.34, 0.71, 0.91),
     "other label": (0.90, 0.62, 0.0),
 }
 """What is wrong with a voxel -> its colour (Okabe and Ito's reddish purple, sky blue, orange)."""
 
-_FILL_OPACITY = 0.6
+FILL_OPACITY = 0.6
 _PAD_PT = 3.0
 _HALO = (0.0, 0.0, 0.0, 0.75)
 
@@ -99,16 +103,14 @@ class Cut:
         maps = self.scene.label_maps
         own, predicted = self.of(maps["reference"]), self.of(maps["prediction"])
         return {
-            "missed": (own > 0) & (predicted == 0),
-            "false": (own == 0) & (predicted > 0),
+            "missed (FN)": (own > 0) & (predicted == 0),
+            "false (FP)": (own == 0) & (predicted > 0),
             "other label": (own > 0) & (predicted > 0) & (own != predicted),
         }
 
     def title(self) -> str:
-        """Return the slice in words: plane, index in the file, place."""
-        orientation = self.scene.orientation
-        axis, number = orientation.axis_name(self.plane), orientation.file_index(self.plane, self.index)
-        return f"{self.plane.capitalize()} {axis} = {number}"
+        """Return the slice in words: its plane, and its index in the file."""
+        return self.scene.slice_title(self.plane, self.index)
 
 
 def label_colors(edition: Edition, palette: str = "safe") -> dict[str, Color]:
@@ -164,7 +166,7 @@ def draw_labels(axis: Axes, slice_: Cut, label_map: NDArray[np.uint8], colors: M
     """Fill the labels of a turned label map."""
     values = slice_.of(label_map)
     for label in slice_.scene.edition.labels:
-        _fill(axis, values == label.value, slice_.spacing_mm, colors[label.name], _FILL_OPACITY)
+        _fill(axis, values == label.value, slice_.spacing_mm, colors[label.name], FILL_OPACITY)
 
 
 def draw_errors(axis: Axes, slice_: Cut) -> None:
@@ -181,8 +183,27 @@ def draw_outline(
 
     path = _path(mask, spacing_mm)
     if path is not None:
-        axis.add_patch(PathPatch(path, fill=False, edgecolor=_HALO, linewidth=width * 2, joinstyle="round"))
-        axis.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width, joinstyle="round"))
+        axis.add_artist(PathPatch(path, fill=False, edgecolor=_HALO, linewidth=width * 2, joinstyle="round"))
+        axis.add_artist(PathPatch(path, fill=False, edgecolor=color, linewidth=width, joinstyle="round"))
+
+
+def draw_regions(axis: Axes, slice_: Cut, which: str) -> None:
+    """Outline every region of the `reference` (white) or the `prediction` (orange)."""
+    labels = slice_.of(slice_.scene.label_maps[which])
+    for values in slice_.scene.edition.regions.values():
+        draw_outline(axis, mask_of_labels(labels, values), slice_.spacing_mm, LINE_COLORS[which])
+
+
+def fit_panel(axis: Axes, slice_: Cut, width_mm: float, height_mm: float) -> None:
+    """Show a slice in the middle of a panel that shows so much of the body."""
+    height, width = slice_.size_mm
+    across, down = (width_mm - width) / 2, (height_mm - height) / 2
+    axis.set(xlim=(-across, width + across), ylim=(height + down, -down))
+
+
+def scale_bar_mm(body_mm: float) -> float:
+    """Return the longest of a few round lengths that fills at most a third of what a panel shows."""
+    return max((length for length in (50.0, 20.0, 10.0, 5.0, 2.0, 1.0) if length <= body_mm / 3), default=1.0)
 
 
 def _fill(axis: Axes, mask: NDArray[np.bool_], spacing_mm: tuple[float, float], color: Color, opacity: float) -> None:
@@ -190,7 +211,7 @@ def _fill(axis: Axes, mask: NDArray[np.bool_], spacing_mm: tuple[float, float], 
 
     path = _path(mask, spacing_mm)
     if path is not None:
-        axis.add_patch(PathPatch(path, facecolor=(*color, opacity), edgecolor="none", linewidth=0))
+        axis.add_artist(PathPatch(path, facecolor=(*color, opacity), edgecolor="none", linewidth=0))
 
 
 def _path(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Path | None:

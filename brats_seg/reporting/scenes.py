@@ -6,7 +6,7 @@ drawn. Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,10 @@ from brats_seg.errors import DataError, UsageError, did_you_mean
 from brats_seg.evaluation.overlap import confusion, dice
 from brats_seg.reporting.planes import Box, Orientation, box_of, orientation_of, plane_axis, slice_with_most
 
-__all__ = ["MODALITY_TITLES", "Scene", "make_scene", "read_scene"]
+__all__ = ["MODALITY_TITLES", "LabelMap", "Scene", "main_modality", "make_scene", "read_scene"]
+
+LabelMap = Path | NDArray[np.uint8]
+"""A label map's file, or the map itself (K, J, I)."""
 
 MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
 
@@ -52,7 +55,7 @@ class Scene:
     @property
     def main(self) -> str:
         """The modality on which label maps are shown: T1c where there is one."""
-        return next(modality for modality in (*_PREFERRED, *self.images) if modality in self.images)
+        return main_modality(self.images)
 
     @property
     def label_maps(self) -> dict[str, NDArray[np.uint8]]:
@@ -120,6 +123,10 @@ class Scene:
         middle = self.box[plane_axis(plane)]
         return (middle.start + middle.stop) // 2 if found is None else found
 
+    def slice_title(self, plane: str, index: int) -> str:
+        """Return a slice in words: its plane, and its index in the file."""
+        return f"{plane} {self.orientation.axis_name(plane)} = {self.orientation.file_index(plane, index)}"
+
     def _index_of(self, plane: str, number: int) -> int:
         size = self.orientation.shape[plane_axis(plane)]
         if not 0 <= number < size:
@@ -129,6 +136,11 @@ class Scene:
     def _voxels(self, mm: float) -> tuple[int, int, int]:
         first, second, third = (round(mm / size) for size in self.orientation.spacing_mm)
         return first, second, third
+
+
+def main_modality(there: Collection[str]) -> str:
+    """Return the modality on which label maps are shown best, of those that are there: T1c, or else FLAIR, T2, T1."""
+    return next(modality for modality in (*_PREFERRED, *there) if modality in there)
 
 
 def make_scene(
@@ -181,8 +193,8 @@ def make_scene(
 def read_scene(
     case: Case,
     *,
-    reference: Path | None = None,
-    prediction: Path | None = None,
+    reference: LabelMap | None = None,
+    prediction: LabelMap | None = None,
     modalities: Sequence[str] | None = None,
 ) -> Scene:
     """Read a case and its label maps.
@@ -191,7 +203,7 @@ def read_scene(
 
     Args:
         case: from `find_cases` or `case_from_files`.
-        reference: label map, or None for no reference (the case's own is not looked for).
+        reference: label map, or None for no reference (the case's own is not taken by itself).
         prediction: label map, or None.
         modalities: which to read; None = all that are there.
 
@@ -221,9 +233,7 @@ def read_scene(
         edition,
         name=case.name,
         notes=[f"no {', '.join(MODALITY_TITLES[one] for one in gone)}"] if (gone := _gone(wanted, images)) else [],
-        **{
-            what: _read_label_map(path, first, f"case {case.name}: {what}") for what, path in label_maps.items() if path
-        },
+        **{what: _label_map(given, first, f"case {case.name}: {what}") for what, given in label_maps.items()},
     )
 
 
@@ -231,9 +241,11 @@ def _gone(wanted: Sequence[str], images: Mapping[str, object]) -> list[str]:
     return [modality for modality in wanted if modality not in images]
 
 
-def _read_label_map(path: Path, first: tuple[Path, Header], what: str) -> NDArray[np.uint8]:
-    label_map, header = read_label_map(path)
-    _require_grid(first, path, header, what)
+def _label_map(given: LabelMap | None, first: tuple[Path, Header], what: str) -> NDArray[np.uint8] | None:
+    if given is None or isinstance(given, np.ndarray):
+        return given
+    label_map, header = read_label_map(given)
+    _require_grid(first, given, header, what)
     return label_map
 
 

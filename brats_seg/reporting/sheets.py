@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
@@ -19,11 +20,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FONT", "MM_PER_INCH", "STILL_SUFFIXES", "THEMES", "Sheet", "Theme", "save_figure"]
+__all__ = [
+    "EDGE_MM",
+    "FONT",
+    "HEAD_MM",
+    "MM_PER_INCH",
+    "STILL_SUFFIXES",
+    "THEMES",
+    "Sheet",
+    "Theme",
+    "save_figure",
+    "text_width_mm",
+]
 
 STILL_SUFFIXES = (".png", ".svg", ".pdf", ".webp", ".jpg", ".jpeg")
 
 MM_PER_INCH = 25.4
+EDGE_MM = 1.0
+"""Paper left free around everything."""
+HEAD_MM = 5.0
+"""Height of the heading."""
 
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a picture is the same everywhere."""
@@ -59,12 +75,10 @@ class Sheet:
 
     def __init__(self, width_mm: float, height_mm: float, theme: Theme) -> None:
         """Make an empty sheet."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (slow to import)
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from brats_seg.reporting.shown import ShownFigure  # noqa: PLC0415 (slow to import)
 
         self.width_mm, self.height_mm, self.theme = width_mm, height_mm, theme
-        self.figure: Figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), facecolor=theme.paper)
-        FigureCanvasAgg(self.figure)
+        self.figure: Figure = ShownFigure(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH, theme.paper)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Return axes at that place, black and without frame."""
@@ -80,6 +94,13 @@ class Sheet:
         place = (left / self.width_mm, 1 - top / self.height_mm)
         self.figure.text(*place, text, fontsize=size_pt, parse_math=False, **style)
 
+    def heading(self, title: str, remark: str) -> None:
+        """Write a title at the top left and, if there is room for both, a remark at the top right."""
+        self.text(EDGE_MM, 1.2, title, 7.5, fontweight="bold")
+        room = self.width_mm - 2 * EDGE_MM - text_width_mm(title, 7.5, "bold")
+        if text_width_mm(remark, 6.5) + 4 < room:
+            self.text(self.width_mm - EDGE_MM, 1.3, remark, 6.5, ha="right", color=self.theme.faint)
+
     def box(self, left: float, top: float, width: float, height: float, color: Any, zorder: float = 1) -> None:
         """Fill a box with a colour."""
         from matplotlib.patches import Rectangle  # noqa: PLC0415
@@ -90,6 +111,18 @@ class Sheet:
             place, *size, transform=self.figure.transFigure, facecolor=color, edgecolor="none", zorder=zorder
         )
         self.figure.add_artist(patch)
+
+
+@lru_cache(maxsize=1024)
+def text_width_mm(text: str, size_pt: float, weight: str = "normal") -> float:
+    """Return how wide a line of text is on a sheet."""
+    from matplotlib.font_manager import FontProperties  # noqa: PLC0415 (slow to import)
+    from matplotlib.textpath import text_to_path  # noqa: PLC0415
+
+    font = FontProperties(family=[FONT], size=size_pt, weight=weight)
+    with _own_style():
+        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72 * MM_PER_INCH
 
 
 def save_figure(figure: Figure, target: Path, *, dpi: int = 300) -> None:
