@@ -55,6 +55,7 @@ KINDS = ("montage", "slice", "overlay")
 _GAP_MM = 0.6
 _TITLE_MM = 4.0
 """Title over a column of panels."""
+_WIDEST_PANEL_MM = 45.0
 _WIDEST_ROW = 4
 """Panels beside each other where one plane is shown."""
 
@@ -68,7 +69,7 @@ class Look:
     is_zoomed: bool = False
     """Show the surroundings of the tumour instead of the brain."""
     width_mm: float | None = None
-    """None = two columns of a journal (180 mm) for a montage, one (88 mm) for a single panel."""
+    """None = up to two columns of a journal (180 mm) for a montage, one (88 mm) for a single panel."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def draw_montage(
     errors = ERROR_COLORS if len(scene.label_maps) == 2 else None
     lines = LINE_COLORS if len(scene.label_maps) == 2 and len(planes) == 1 else None
     legend = legend_of(scene, fills=colors if scene.label_maps else {}, errors=errors, lines=lines)
-    return _sheet(scene, rows, look, look.width_mm or 180.0, legend)
+    width_mm = look.width_mm or min(180.0, _WIDEST_PANEL_MM * max(map(len, rows)))
+    return _sheet(scene, rows, look, width_mm, legend)
 
 
 def draw_slice(

@@ -271,7 +271,7 @@ def _draw_bar(axis: Axes, marks: Marks, style: Mapping[str, Any], pad: float, pa
     length, thick = marks.bar_mm / (high - low), pad_y * 0.4
     box = Rectangle((1 - pad - length, pad_y), length, thick, transform=axis.transAxes, color="white", linewidth=0)
     box.set_path_effects(_rim())
-    axis.add_patch(box)
+    axis.add_artist(box)
     text = f"{marks.bar_mm / 10:g} cm"
     axis.text(1 - pad - length / 2, pad_y * 1.7, text, ha="center", va="bottom", **style)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case
-from brats_seg.data.nifti import Header, read_label_map, read_volume, same_geometry
+from brats_seg.data.nifti import Header, read_label_map, read_stack, same_geometry
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, UsageError, did_you_mean
 from brats_seg.evaluation.overlap import confusion, dice
@@ -217,41 +217,30 @@ def read_scene(
         if modality not in edition.modalities:
             hint = did_you_mean(modality, edition.modalities)
             raise UsageError(f"modality {modality!r} is unknown in edition {edition.name}{hint}")
-    images: dict[str, NDArray[Any]] = {}
-    first: tuple[Path, Header] | None = None
-    for modality in (one for one in wanted if one in case.images):
-        file = case.images[modality]
-        images[modality], header = read_volume(file.path, channel=file.channel)
-        first = first or (file.path, header)
-        _require_grid(first, file.path, header, f"case {case.name}: {modality}")
-    if first is None:
+    there = [modality for modality in wanted if modality in case.images]
+    if not there:
         raise DataError(f"case {case.name}: no {', '.join(wanted)} (found: {', '.join(case.images) or 'no image'})")
+    files = [(case.images[modality].path, case.images[modality].channel) for modality in there]
+    stack, headers = read_stack(files)
+    first = (files[0][0], headers[0])
     label_maps = {"reference": reference, "prediction": prediction}
     return make_scene(
-        images,
-        first[1].affine,
+        dict(zip(there, stack, strict=True)),
+        headers[0].affine,
         edition,
         name=case.name,
-        notes=[f"no {', '.join(MODALITY_TITLES[one] for one in gone)}"] if (gone := _gone(wanted, images)) else [],
+        notes=[f"no {', '.join(MODALITY_TITLES[one] for one in wanted if one not in there)}"] * (there != list(wanted)),
         **{what: _label_map(given, first, f"case {case.name}: {what}") for what, given in label_maps.items()},
     )
-
-
-def _gone(wanted: Sequence[str], images: Mapping[str, object]) -> list[str]:
-    return [modality for modality in wanted if modality not in images]
 
 
 def _label_map(given: LabelMap | None, first: tuple[Path, Header], what: str) -> NDArray[np.uint8] | None:
     if given is None or isinstance(given, np.ndarray):
         return given
     label_map, header = read_label_map(given)
-    _require_grid(first, given, header, what)
-    return label_map
-
-
-def _require_grid(first: tuple[Path, Header], path: Path, header: Header, what: str) -> None:
     if difference := same_geometry(first[1], header):
-        raise DataError(f"{what} {path}: {difference}, against {first[0].name}; all files of a case share one grid")
+        raise DataError(f"{what} {given}: {difference}, against {first[0].name}; all files of a case share one grid")
+    return label_map
 
 
 def _window(image: NDArray[Any]) -> tuple[float, float]:

@@ -29,6 +29,7 @@ __all__ = [
     "THEMES",
     "Sheet",
     "Theme",
+    "own_style",
     "save_figure",
     "text_width_mm",
 ]
@@ -95,10 +96,10 @@ class Sheet:
         self.figure.text(*place, text, fontsize=size_pt, parse_math=False, **style)
 
     def heading(self, title: str, remark: str) -> None:
-        """Write a title at the top left and, if there is room for both, a remark at the top right."""
-        self.text(EDGE_MM, 1.2, title, 7.5, fontweight="bold")
-        room = self.width_mm - 2 * EDGE_MM - text_width_mm(title, 7.5, "bold")
-        if text_width_mm(remark, 6.5) + 4 < room:
+        """Write a title at the top left, small if it is long, and a remark at the top right where there is room."""
+        room, width = self.width_mm - 2 * EDGE_MM, text_width_mm(title, 7.5, "bold")
+        self.text(EDGE_MM, 1.2, title, 7.5 * min(1.0, room / max(width, 1e-6)), fontweight="bold")
+        if width + 4 + text_width_mm(remark, 6.5) < room:
             self.text(self.width_mm - EDGE_MM, 1.3, remark, 6.5, ha="right", color=self.theme.faint)
 
     def box(self, left: float, top: float, width: float, height: float, color: Any, zorder: float = 1) -> None:
@@ -120,7 +121,7 @@ def text_width_mm(text: str, size_pt: float, weight: str = "normal") -> float:
     from matplotlib.textpath import text_to_path  # noqa: PLC0415
 
     font = FontProperties(family=[FONT], size=size_pt, weight=weight)
-    with _own_style():
+    with own_style():
         width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width) / 72 * MM_PER_INCH
 
@@ -143,12 +144,12 @@ def save_figure(figure: Figure, target: Path, *, dpi: int = 300) -> None:
         "webp": {"pil_kwargs": {"quality": 88, "method": 4}},
         "jpeg": {"pil_kwargs": {"quality": 92}},
     }
-    with atomic_file(target) as temporary, _own_style():
+    with atomic_file(target) as temporary, own_style():
         figure.savefig(temporary, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), **formats[kind])
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Draw with our style whatever the user has set, and without a warning for a letter that the font lacks."""
     from matplotlib import rc_context  # noqa: PLC0415
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from brats_seg.reporting.sheets import own_style
 
 __all__ = ["ShownFigure"]
 
@@ -19,6 +22,11 @@ class ShownFigure(Figure):
         """Make an empty figure that is drawn without a display."""
         super().__init__(figsize=(width_inches, height_inches), facecolor=color)
         FigureCanvasAgg(self)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw in our style, whatever the user's is."""
+        with own_style():
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         """Return the picture as PNG; Jupyter asks for it."""

@@ -178,6 +178,7 @@ def _draw_areas(sheet: Sheet, first: Cut, left: float, top: float, width: float)
         highest = max(highest, int(areas.max(initial=0)))
         axis.plot(places, areas, color=LINE_COLORS[what], linewidth=0.8)
     axis.set(xlim=(extent.start - 0.5, extent.stop - 0.5), ylim=(0, highest * 1.1))
+    sheet.text(left + 1, top + 0.7, "Tumour area", 5.5, color="white")
     return axis.axvline(extent.start, color=_CURSOR_COLOR, linewidth=1.0)
 
 

@@ -40,7 +40,10 @@ class FileBeside:
             return False
         if self.header_bytes is None:
             return filecmp.cmp(self.source, self.target, shallow=False)
-        wanted, (found, header) = read_label_map(self.source)[0], read_label_map(self.target)
+        try:
+            wanted, (found, header) = read_label_map(self.source)[0], read_label_map(self.target)
+        except DataError:
+            return False
         own = (self.header_bytes[76:92], self.header_bytes[252:328])  # pixdim; qform and sform
         return np.array_equal(wanted, found) and own == (header.raw[76:92], header.raw[252:328])
 
