@@ -25,7 +25,7 @@ from brats_seg.files import make_output_folder, require_outside
 
 if TYPE_CHECKING:
     from brats_seg.reporting.montage import Look
-    from brats_seg.reporting.scenes import Scene
+    from brats_seg.reporting.subjects import Subject
 
 __all__ = ["command", "figure"]
 
@@ -131,14 +131,14 @@ def figure(
     kind = _kind_of(out, kind)
     found = _find_one(case, edition, cases)
     _check_output(out, found, overwrite)
-    scene = _read(found, kind, modality, prediction, None if no_reference else reference, not no_reference)
+    subject = _read(found, kind, modality, prediction, None if no_reference else reference, not no_reference)
     from brats_seg.reporting.montage import Look  # noqa: PLC0415 (keeps --help fast)
 
     look = Look(palette=colors.value, theme=theme.value, is_zoomed=zoom, width_mm=width)
-    what = _draw(scene, out, kind, plane.value if plane else None, chosen, look, dpi)
+    what = _draw(subject, out, kind, plane.value if plane else None, chosen, look, dpi)
     if not quiet:
-        for note in scene.notes:
-            print(f"case {scene.name}: {note}; the others are drawn")
+        for note in subject.notes:
+            print(f"case {subject.name}: {note}; the others are drawn")
         print(f"wrote {out} ({what})")
 
 
@@ -184,18 +184,18 @@ def _check_output(out: Path, case: Case, overwrite: bool) -> None:
 
 def _read(
     case: Case, kind: Kind, modality: str | None, prediction: Path | None, reference: Path | None, own_reference: bool
-) -> Scene:
+) -> Subject:
     """Read what the picture shows: all modalities of a montage, else one."""
-    from brats_seg.reporting.scenes import main_modality, read_scene  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.subjects import main_modality, read_subject  # noqa: PLC0415 (keeps --help fast)
 
     own = _label_map(case, reference, "reference") or (case.label if own_reference else None)
     predicted = _label_map(case, prediction, "prediction")
     if kind is Kind.MONTAGE:
         if modality is not None:
             raise UsageError(f"--modality {modality}: a montage shows all; leave it out, or choose another --kind")
-        return read_scene(case, reference=own, prediction=predicted)
+        return read_subject(case, reference=own, prediction=predicted)
     one = _modality(case, modality) or main_modality(case.images)
-    return read_scene(case, modalities=[one], reference=own, prediction=predicted)
+    return read_subject(case, modalities=[one], reference=own, prediction=predicted)
 
 
 def _label_map(case: Case, place: Path | None, what: str) -> Path | None:
@@ -214,27 +214,27 @@ def _modality(case: Case, word: str | None) -> str | None:
     return modality
 
 
-def _draw(scene: Scene, out: Path, kind: Kind, plane: str | None, chosen: str, look: Look, dpi: int | None) -> str:
+def _draw(subject: Subject, out: Path, kind: Kind, plane: str | None, chosen: str, look: Look, dpi: int | None) -> str:
     """Write the picture; return what it is, in words."""
     if kind is Kind.SWEEP:
         from brats_seg.reporting.sweep import write_sweep  # noqa: PLC0415
 
         if chosen != "auto":
             raise UsageError(f"--slice {chosen}: a sweep shows all slices; leave it out, or choose another --kind")
-        num = write_sweep(scene, out, plane=plane or "axial", look=look, dpi=dpi or _SWEEP_DPI)
+        num = write_sweep(subject, out, plane=plane or "axial", look=look, dpi=dpi or _SWEEP_DPI)
         return f"{num} {plane or 'axial'} slices"
     from brats_seg.reporting.montage import draw_case  # noqa: PLC0415 (keeps --help fast)
     from brats_seg.reporting.sheets import save_figure  # noqa: PLC0415
 
-    picture = draw_case(scene, kind=kind.value, plane=plane, choice=chosen, look=look)
+    picture = draw_case(subject, kind=kind.value, plane=plane, choice=chosen, look=look)
     save_figure(picture, out, dpi=dpi or _STILL_DPI)
-    return _description(scene, kind, plane, chosen)
+    return _description(subject, kind, plane, chosen)
 
 
-def _description(scene: Scene, kind: Kind, plane: str | None, chosen: str) -> str:
+def _description(subject: Subject, kind: Kind, plane: str | None, chosen: str) -> str:
     planes: Mapping[bool, list[str]] = {True: [one.value for one in Plane], False: [plane or "axial"]}
     shown = planes[kind is Kind.MONTAGE and plane is None]
-    return f"{kind}: {', '.join(scene.slice_title(one, scene.index(one, chosen)) for one in shown)}"
+    return f"{kind}: {', '.join(subject.slice_title(one, subject.index(one, chosen)) for one in shown)}"
 
 
 command = command_from(figure)

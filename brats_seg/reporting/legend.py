@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from brats_seg.reporting.overlay import Color
-from brats_seg.reporting.scenes import Scene
 from brats_seg.reporting.sheets import Sheet, text_width_mm
+from brats_seg.reporting.subjects import Subject
 
 __all__ = ["LINE_MM", "Legend", "legend_of", "titled"]
 
@@ -102,7 +102,7 @@ class Legend:
 
 
 def legend_of(
-    scene: Scene,
+    subject: Subject,
     *,
     fills: Mapping[str, Color],
     lines: Mapping[str, Color] | None = None,
@@ -111,21 +111,21 @@ def legend_of(
     """Return the legend of a picture.
 
     Args:
-        scene: the case.
+        subject: the case.
         fills: label name -> colour; empty where labels are not filled.
         lines: what an outline means -> colour.
         errors: what a filled error means -> colour.
     """
-    groups = [_volumes(scene, fills)] if scene.label_maps else []
-    if scores := scene.dice():
+    groups = [_volumes(subject, fills)] if subject.label_maps else []
+    if scores := subject.dice():
         cells = (_Entry(None, False, (name, _number(score, 3)), True) for name, score in scores.items())
         groups.append(_Group((_Entry(None, False, ("", "Dice")), *cells)))
     for colors, is_line in ((errors, False), (lines, True)):
         if colors:
             entries = (_Entry(color, is_line, (titled(name),)) for name, color in colors.items())
             groups.append(_Group(tuple(entries), is_stack=True))
-    if scene.notes:
-        groups.append(_Group((_Entry(None, False, (titled("; ".join(scene.notes)),)),)))
+    if subject.notes:
+        groups.append(_Group((_Entry(None, False, (titled("; ".join(subject.notes)),)),)))
     return Legend(tuple(groups))
 
 
@@ -134,11 +134,11 @@ def titled(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _volumes(scene: Scene, fills: Mapping[str, Color]) -> _Group:
+def _volumes(subject: Subject, fills: Mapping[str, Color]) -> _Group:
     """Return a table: a column a label, a line a label map."""
-    volumes = {what: scene.volumes_ml(what) for what in scene.label_maps}
+    volumes = {what: subject.volumes_ml(what) for what in subject.label_maps}
     head = _Entry(None, False, ("", *(f"{what.capitalize()}, mL" for what in volumes)))
-    names = [label.name for label in scene.edition.labels]
+    names = [label.name for label in subject.edition.labels]
     cells = (
         _Entry(fills.get(name), False, (name, *(_number(of[name], 1) for of in volumes.values())), True)
         for name in names

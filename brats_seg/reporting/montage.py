@@ -1,4 +1,4 @@
-"""Pictures of a case: a montage of planes and modalities, or one panel alone. Scenes in, matplotlib figures out."""
+"""Pictures of a case: a montage of planes and modalities, or one panel alone. Subjects in, matplotlib figures out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from brats_seg.reporting.overlay import (
     scale_bar_mm,
 )
 from brats_seg.reporting.planes import PLANES
-from brats_seg.reporting.scenes import MODALITY_TITLES, Scene
 from brats_seg.reporting.sheets import EDGE_MM, HEAD_MM, THEMES, Sheet
+from brats_seg.reporting.subjects import MODALITY_TITLES, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ class _Column:
 
 
 def draw_case(
-    scene: Scene,
+    subject: Subject,
     *,
     kind: str = "montage",
     plane: str | None = None,
@@ -90,11 +90,11 @@ def draw_case(
     """Return a figure of a kind that is named: `montage`, `slice` or `overlay`.
 
     Args:
-        scene: the case.
+        subject: the case.
         kind: one of `KINDS`.
         plane: None = all three of a montage, else axial.
-        modality: of slice and overlay; None = the scene's main one.
-        choice: which slice, see `Scene.index`.
+        modality: of slice and overlay; None = the subject's main one.
+        choice: which slice, see `Subject.index`.
         look: colours and size.
 
     Raises:
@@ -105,41 +105,41 @@ def draw_case(
     if kind == "montage":
         if plane is None and choice not in ("auto", "worst"):
             raise UsageError(f"slice {choice}: of which plane? name one of {', '.join(PLANES)}")
-        return draw_montage(scene, planes=PLANES if plane is None else (plane,), choice=choice, look=look)
+        return draw_montage(subject, planes=PLANES if plane is None else (plane,), choice=choice, look=look)
     draw = draw_slice if kind == "slice" else draw_overlay
-    return draw(scene, plane=plane or "axial", modality=modality, choice=choice, look=look)
+    return draw(subject, plane=plane or "axial", modality=modality, choice=choice, look=look)
 
 
 def draw_montage(
-    scene: Scene, *, planes: Sequence[str] = PLANES, choice: str | int = "auto", look: Look | None = None
+    subject: Subject, *, planes: Sequence[str] = PLANES, choice: str | int = "auto", look: Look | None = None
 ) -> Figure:
     """Return a figure with a row for each plane: all modalities, the label maps, and where they differ.
 
     Args:
-        scene: the case.
+        subject: the case.
         planes: rows; one plane alone is wrapped into rows of four panels.
-        choice: which slice, see `Scene.index`; each plane takes its own.
+        choice: which slice, see `Subject.index`; each plane takes its own.
         look: colours and size.
     """
     look = look or Look()
-    cuts = [cut_of(scene, plane, choice, look) for plane in planes]
-    colors = label_colors(scene.edition, look.palette)
-    columns = _columns(scene, colors)
-    if len(planes) == 1 and len(scene.label_maps) == 2:
-        columns.append(_Column("Outlines", painter_of(scene, _second(scene), look, is_filled=False).draw))
+    cuts = [cut_of(subject, plane, choice, look) for plane in planes]
+    colors = label_colors(subject.edition, look.palette)
+    columns = _columns(subject, colors)
+    if len(planes) == 1 and len(subject.label_maps) == 2:
+        columns.append(_Column("Outlines", painter_of(subject, _second(subject), look, is_filled=False).draw))
     rows = [[(one, column) for column in columns] for one in cuts]
     if len(rows) == 1:
         num = math.ceil(len(columns) / math.ceil(len(columns) / _WIDEST_ROW))
         rows = [rows[0][start : start + num] for start in range(0, len(columns), num)]
-    errors = ERROR_COLORS if len(scene.label_maps) == 2 else None
-    lines = LINE_COLORS if len(scene.label_maps) == 2 and len(planes) == 1 else None
-    legend = legend_of(scene, fills=colors if scene.label_maps else {}, errors=errors, lines=lines)
+    errors = ERROR_COLORS if len(subject.label_maps) == 2 else None
+    lines = LINE_COLORS if len(subject.label_maps) == 2 and len(planes) == 1 else None
+    legend = legend_of(subject, fills=colors if subject.label_maps else {}, errors=errors, lines=lines)
     width_mm = look.width_mm or min(180.0, _WIDEST_PANEL_MM * max(map(len, rows)))
-    return _sheet(scene, rows, look, width_mm, legend)
+    return _sheet(subject, rows, look, width_mm, legend)
 
 
 def draw_slice(
-    scene: Scene,
+    subject: Subject,
     *,
     plane: str = "axial",
     modality: str | None = None,
@@ -147,11 +147,11 @@ def draw_slice(
     look: Look | None = None,
 ) -> Figure:
     """Return a figure of one slice with the outlines of all regions: the reference's white, the prediction's orange."""
-    return _single(scene, plane, modality, choice, look or Look(), is_filled=False)
+    return _single(subject, plane, modality, choice, look or Look(), is_filled=False)
 
 
 def draw_overlay(
-    scene: Scene,
+    subject: Subject,
     *,
     plane: str = "axial",
     modality: str | None = None,
@@ -162,38 +162,38 @@ def draw_overlay(
 
     Where there is only one label map, that one is filled.
     """
-    return _single(scene, plane, modality, choice, look or Look(), is_filled=True)
+    return _single(subject, plane, modality, choice, look or Look(), is_filled=True)
 
 
-def cut_of(scene: Scene, plane: str, choice: str | int, look: Look) -> Cut:
-    """Return the slice that a choice means (see `Scene.index`), cropped to the brain or the tumour."""
-    return Cut(scene, plane, scene.index(plane, choice), scene.tumor_box if look.is_zoomed else scene.box)
+def cut_of(subject: Subject, plane: str, choice: str | int, look: Look) -> Cut:
+    """Return the slice that a choice means (see `Subject.index`), cropped to the brain or the tumour."""
+    return Cut(subject, plane, subject.index(plane, choice), subject.tumor_box if look.is_zoomed else subject.box)
 
 
-def _second(scene: Scene) -> str:
+def _second(subject: Subject) -> str:
     """Return the modality that shows most beside the main one: FLAIR, where the oedema is bright."""
-    return "flair" if "flair" in scene.images else scene.main
+    return "flair" if "flair" in subject.images else subject.main
 
 
-def _columns(scene: Scene, colors: Mapping[str, Color]) -> list[_Column]:
+def _columns(subject: Subject, colors: Mapping[str, Color]) -> list[_Column]:
     """Return what a montage shows of each slice, from left to right."""
-    columns = [_Column(MODALITY_TITLES[one], partial(draw_image, modality=one)) for one in scene.images]
-    for what, label_map in scene.label_maps.items():
+    columns = [_Column(MODALITY_TITLES[one], partial(draw_image, modality=one)) for one in subject.images]
+    for what, label_map in subject.label_maps.items():
         columns.append(_Column(what.capitalize(), partial(_draw_filled, label_map=label_map, colors=colors)))
-    if len(scene.label_maps) == 2:
+    if len(subject.label_maps) == 2:
         columns.append(_Column("Difference", _draw_difference))
     return columns
 
 
 def _draw_filled(axis: Axes, slice_: Cut, label_map: NDArray[np.uint8], colors: Mapping[str, Color]) -> None:
-    draw_image(axis, slice_, slice_.scene.main)
+    draw_image(axis, slice_, slice_.subject.main)
     draw_labels(axis, slice_, label_map, colors)
 
 
 def _draw_difference(axis: Axes, slice_: Cut) -> None:
-    draw_image(axis, slice_, slice_.scene.main)
+    draw_image(axis, slice_, slice_.subject.main)
     draw_errors(axis, slice_)
-    reference = slice_.of(slice_.scene.label_maps["reference"]) > 0
+    reference = slice_.of(slice_.subject.label_maps["reference"]) > 0
     draw_outline(axis, reference, slice_.spacing_mm, LINE_COLORS["reference"], width=0.5)
 
 
@@ -201,7 +201,7 @@ def _draw_difference(axis: Axes, slice_: Cut) -> None:
 class Painter:
     """What draws one panel with label maps over an image, and its legend."""
 
-    scene: Scene
+    subject: Subject
     modality: str
     fills: Mapping[str, Color]
     """Label name -> colour; empty where nothing is filled."""
@@ -209,50 +209,52 @@ class Painter:
     @property
     def filled(self) -> str | None:
         """The label map that is filled: the prediction if there is one."""
-        return list(self.scene.label_maps)[-1] if self.fills else None
+        return list(self.subject.label_maps)[-1] if self.fills else None
 
     @property
     def outlined(self) -> list[str]:
         """The label maps whose regions are outlined."""
-        return [what for what in self.scene.label_maps if what != self.filled]
+        return [what for what in self.subject.label_maps if what != self.filled]
 
     def draw(self, axis: Axes, slice_: Cut) -> None:
         """Draw image, fills and outlines of a slice."""
         draw_image(axis, slice_, self.modality)
         if self.filled is not None:
-            draw_labels(axis, slice_, self.scene.label_maps[self.filled], self.fills)
+            draw_labels(axis, slice_, self.subject.label_maps[self.filled], self.fills)
         for what in self.outlined:
             draw_regions(axis, slice_, what)
 
     def legend(self, lines: Sequence[str] | None = None) -> Legend:
         """Return what stands below the picture; `lines` are the label maps that have lines (None = the outlined)."""
         names = self.outlined if lines is None else lines
-        return legend_of(self.scene, fills=self.fills, lines={what: LINE_COLORS[what] for what in names})
+        return legend_of(self.subject, fills=self.fills, lines={what: LINE_COLORS[what] for what in names})
 
 
-def painter_of(scene: Scene, modality: str | None, look: Look, *, is_filled: bool) -> Painter:
-    """Return what draws a panel of a modality (None = the scene's main one).
+def painter_of(subject: Subject, modality: str | None, look: Look, *, is_filled: bool) -> Painter:
+    """Return what draws a panel of a modality (None = the subject's main one).
 
     Raises:
-        UsageError: the scene has no such modality.
+        UsageError: the subject has no such modality.
     """
-    modality = scene.main if modality is None else modality
-    if modality not in scene.images:
-        raise UsageError(f"case {scene.name}: no {modality} to draw (found: {', '.join(scene.images)})")
-    return Painter(scene, modality, label_colors(scene.edition, look.palette) if is_filled and scene.label_maps else {})
+    modality = subject.main if modality is None else modality
+    if modality not in subject.images:
+        raise UsageError(f"case {subject.name}: no {modality} to draw (found: {', '.join(subject.images)})")
+    return Painter(
+        subject, modality, label_colors(subject.edition, look.palette) if is_filled and subject.label_maps else {}
+    )
 
 
 def _single(
-    scene: Scene, plane: str, modality: str | None, choice: str | int, look: Look, *, is_filled: bool
+    subject: Subject, plane: str, modality: str | None, choice: str | int, look: Look, *, is_filled: bool
 ) -> Figure:
-    painter = painter_of(scene, modality, look, is_filled=is_filled)
-    rows = [[(cut_of(scene, plane, choice, look), _Column("", painter.draw))]]
+    painter = painter_of(subject, modality, look, is_filled=is_filled)
+    rows = [[(cut_of(subject, plane, choice, look), _Column("", painter.draw))]]
     text = f"{MODALITY_TITLES[painter.modality]}, "
-    return _sheet(scene, rows, look, look.width_mm or 88.0, painter.legend(), text)
+    return _sheet(subject, rows, look, look.width_mm or 88.0, painter.legend(), text)
 
 
 def _sheet(
-    scene: Scene,
+    subject: Subject,
     rows: Sequence[Sequence[tuple[Cut, _Column]]],
     look: Look,
     width_mm: float,
@@ -273,7 +275,7 @@ def _sheet(
     legend_mm = legend.height_mm(inner)
     height_mm = HEAD_MM + sum(heights) + sum(titles) * _TITLE_MM + (len(rows) - 1) * _GAP_MM + EDGE_MM
     sheet = Sheet(width_mm, height_mm + (legend_mm + 1.5 if legend_mm else 0), THEMES[look.theme])
-    sheet.heading(scene.name, scene.edition.title)
+    sheet.heading(subject.name, subject.edition.title)
     top = HEAD_MM
     for row, height, has_titles in zip(rows, heights, titles, strict=True):
         top += _TITLE_MM * has_titles

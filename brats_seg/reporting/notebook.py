@@ -14,7 +14,7 @@ from brats_seg.data.cases import Case, case_from_files, find_cases
 from brats_seg.editions import edition_of_files, get_edition, modality_of_token
 from brats_seg.errors import DataError, UsageError
 from brats_seg.reporting.montage import Look, draw_case
-from brats_seg.reporting.scenes import LabelMap, Scene, make_scene, read_scene
+from brats_seg.reporting.subjects import LabelMap, Subject, make_subject, read_subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +67,8 @@ def show(
         DataError: a file cannot be read or lies on another grid.
         UsageError: an unknown name.
     """
-    scene = _scene(case, _label_map(prediction), _label_map(reference), edition, affine)
-    return draw_case(scene, kind=kind, plane=plane, modality=modality, choice=slice, look=look)
+    subject = _subject(case, _label_map(prediction), _label_map(reference), edition, affine)
+    return draw_case(subject, kind=kind, plane=plane, modality=modality, choice=slice, look=look)
 
 
 def _label_map(given: Place | NDArray[Any] | HasLabelMap | None) -> LabelMap | None:
@@ -82,17 +82,17 @@ def _label_map(given: Place | NDArray[Any] | HasLabelMap | None) -> LabelMap | N
     return small
 
 
-def _scene(
+def _subject(
     case: Place | Case | Mapping[str, Any],
     prediction: LabelMap | None,
     reference: LabelMap | None,
     edition: str | None,
     affine: NDArray[np.float64] | None,
-) -> Scene:
+) -> Subject:
     if isinstance(case, Mapping) and any(isinstance(value, np.ndarray) for value in case.values()):
-        return _scene_of_arrays(case, prediction, reference, edition, affine)
+        return _subject_of_arrays(case, prediction, reference, edition, affine)
     found = _find(case, edition)
-    return read_scene(found, reference=found.label if reference is None else reference, prediction=prediction)
+    return read_subject(found, reference=found.label if reference is None else reference, prediction=prediction)
 
 
 def _find(case: Place | Case | Mapping[str, Any], edition: str | None) -> Case:
@@ -108,13 +108,13 @@ def _find(case: Place | Case | Mapping[str, Any], edition: str | None) -> Case:
     return cases[0]
 
 
-def _scene_of_arrays(
+def _subject_of_arrays(
     arrays: Mapping[str, Any],
     prediction: LabelMap | None,
     reference: LabelMap | None,
     edition: str | None,
     affine: NDArray[np.float64] | None,
-) -> Scene:
+) -> Subject:
     images = {modality_of_token(token) or token: np.asarray(array) for token, array in arrays.items()}
     for what, label_map in (("prediction", prediction), ("reference", reference)):
         if isinstance(label_map, Path):
@@ -123,7 +123,7 @@ def _scene_of_arrays(
     ordered = {modality: images[modality] for modality in own.modalities if modality in images}
     if strangers := set(images) - set(ordered):
         raise UsageError(f"modality {min(strangers)!r} is unknown in edition {own.name} ({', '.join(own.modalities)})")
-    return make_scene(
+    return make_subject(
         ordered,
         BRATS_AFFINE if affine is None else affine,
         own,

@@ -17,8 +17,8 @@ from brats_seg.editions import Edition
 from brats_seg.errors import UsageError
 from brats_seg.evaluation.overlap import mask_of_labels
 from brats_seg.reporting.planes import SIDES, Box, cut
-from brats_seg.reporting.scenes import Scene
 from brats_seg.reporting.sheets import FONT
+from brats_seg.reporting.subjects import Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,9 +75,9 @@ _HALO = (0.0, 0.0, 0.0, 0.75)
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A slice of a scene, cropped to a box."""
+    """A slice of a subject, cropped to a box."""
 
-    scene: Scene
+    subject: Subject
     plane: str
     index: int
     """In the turned volume."""
@@ -86,12 +86,12 @@ class Cut:
     @property
     def spacing_mm(self) -> tuple[float, float]:
         """Size of a pixel, (row, column)."""
-        return self.scene.orientation.plane_spacing_mm(self.plane)
+        return self.subject.orientation.plane_spacing_mm(self.plane)
 
     @property
     def size_mm(self) -> tuple[float, float]:
         """(height, width)."""
-        rows, columns = self.of(next(iter(self.scene.images.values()))).shape
+        rows, columns = self.of(next(iter(self.subject.images.values()))).shape
         return rows * self.spacing_mm[0], columns * self.spacing_mm[1]
 
     def of(self, turned: NDArray[Any]) -> NDArray[Any]:
@@ -100,7 +100,7 @@ class Cut:
 
     def errors(self) -> dict[str, NDArray[np.bool_]]:
         """Return what is wrong -> where: tumour that is missed, false tumour, tumour of another label."""
-        maps = self.scene.label_maps
+        maps = self.subject.label_maps
         own, predicted = self.of(maps["reference"]), self.of(maps["prediction"])
         return {
             "missed (FN)": (own > 0) & (predicted == 0),
@@ -110,7 +110,7 @@ class Cut:
 
     def title(self) -> str:
         """Return the slice in words: its plane, and its index in the file."""
-        return self.scene.slice_title(self.plane, self.index)
+        return self.subject.slice_title(self.plane, self.index)
 
 
 def label_colors(edition: Edition, palette: str = "safe") -> dict[str, Color]:
@@ -146,8 +146,8 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 def draw_image(axis: Axes, slice_: Cut, modality: str) -> None:
     """Draw the image, and make the panel as large as it is, in mm."""
-    values = slice_.of(slice_.scene.images[modality])
-    low, high = slice_.scene.windows[modality]
+    values = slice_.of(slice_.subject.images[modality])
+    low, high = slice_.subject.windows[modality]
     height, width = slice_.size_mm
     axis.imshow(
         np.where(values == 0, low, values),
@@ -165,7 +165,7 @@ def draw_image(axis: Axes, slice_: Cut, modality: str) -> None:
 def draw_labels(axis: Axes, slice_: Cut, label_map: NDArray[np.uint8], colors: Mapping[str, Color]) -> None:
     """Fill the labels of a turned label map."""
     values = slice_.of(label_map)
-    for label in slice_.scene.edition.labels:
+    for label in slice_.subject.edition.labels:
         _fill(axis, values == label.value, slice_.spacing_mm, colors[label.name], FILL_OPACITY)
 
 
@@ -189,8 +189,8 @@ def draw_outline(
 
 def draw_regions(axis: Axes, slice_: Cut, which: str) -> None:
     """Outline every region of the `reference` (white) or the `prediction` (orange)."""
-    labels = slice_.of(slice_.scene.label_maps[which])
-    for values in slice_.scene.edition.regions.values():
+    labels = slice_.of(slice_.subject.label_maps[which])
+    for values in slice_.subject.edition.regions.values():
         draw_outline(axis, mask_of_labels(labels, values), slice_.spacing_mm, LINE_COLORS[which])
 
 

@@ -26,8 +26,8 @@ from brats_seg.reporting.overlay import (
     scale_bar_mm,
 )
 from brats_seg.reporting.planes import plane_axis
-from brats_seg.reporting.scenes import MODALITY_TITLES, Scene
 from brats_seg.reporting.sheets import EDGE_MM, HEAD_MM, THEMES, Sheet
+from brats_seg.reporting.subjects import MODALITY_TITLES, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ _CURSOR_COLOR: Color = (0.34, 0.71, 0.91)
 
 
 def write_sweep(
-    scene: Scene,
+    subject: Subject,
     target: Path,
     *,
     plane: str = "axial",
@@ -61,10 +61,10 @@ def write_sweep(
     each slice, with a mark at the slice shown.
 
     Args:
-        scene: the case.
+        subject: the case.
         target: file that ends in .gif or .webp.
         plane: axial (from foot to head), coronal (front to back) or sagittal (right to left).
-        modality: None = the scene's main one.
+        modality: None = the subject's main one.
         look: colours and size; 120 mm wide by default.
         dpi: pixels an inch.
 
@@ -76,24 +76,24 @@ def write_sweep(
     suffix = target.suffix.lower()
     if suffix not in SWEEP_SUFFIXES:
         raise UsageError(f"{target}: suffix {suffix!r} is no animation; expected {', '.join(SWEEP_SUFFIXES)}")
-    painter = painter_of(scene, modality, look, is_filled=True)
-    frames = list(_frames(scene, plane, painter, look, dpi))
+    painter = painter_of(subject, modality, look, is_filled=True)
+    frames = list(_frames(subject, plane, painter, look, dpi))
     with atomic_file(target) as temporary:
         _save(frames, temporary, suffix, (*painter.fills.values(), *LINE_COLORS.values(), _CURSOR_COLOR))
     return len(frames)
 
 
-def _frames(scene: Scene, plane: str, painter: Painter, look: Look, dpi: int) -> Iterator[Image]:
+def _frames(subject: Subject, plane: str, painter: Painter, look: Look, dpi: int) -> Iterator[Image]:
     """Draw one sheet again and again, with other slices in it."""
     from PIL import Image  # noqa: PLC0415 (keeps the command's help fast)
 
-    box = scene.tumor_box if look.is_zoomed else scene.box
+    box = subject.tumor_box if look.is_zoomed else subject.box
     extent = box[plane_axis(plane)]
-    film = _film(scene, Cut(scene, plane, extent.start, box), painter, look)
+    film = _film(subject, Cut(subject, plane, extent.start, box), painter, look)
     film.prepare(dpi)
     step = math.ceil((extent.stop - extent.start) / _MOST_FRAMES)
     for index in range(extent.start, extent.stop, step):
-        yield Image.fromarray(film.frame(Cut(scene, plane, index, box)))
+        yield Image.fromarray(film.frame(Cut(subject, plane, index, box)))
 
 
 @dataclass(eq=False)
@@ -146,18 +146,18 @@ class _Film:
             self.cursor.set_xdata([slice_.index, slice_.index])
 
 
-def _film(scene: Scene, first: Cut, painter: Painter, look: Look) -> _Film:
+def _film(subject: Subject, first: Cut, painter: Painter, look: Look) -> _Film:
     width_mm = look.width_mm or _WIDTH_MM
     inner = width_mm - 2 * EDGE_MM
-    num = 2 if scene.label_maps else 1
+    num = 2 if subject.label_maps else 1
     panel_mm = (inner - (num - 1) * _GAP_MM) / num
     height, width = first.size_mm
     high = panel_mm * height / width
-    legend = painter.legend(list(scene.label_maps))
-    profile_mm = _PROFILE_MM if scene.label_maps else 0.0
+    legend = painter.legend(list(subject.label_maps))
+    profile_mm = _PROFILE_MM if subject.label_maps else 0.0
     total = HEAD_MM + high + profile_mm + legend.height_mm(inner) + 3 * EDGE_MM
     sheet = Sheet(width_mm, total, THEMES[look.theme])
-    sheet.heading(scene.name, scene.edition.title)
+    sheet.heading(subject.name, subject.edition.title)
     panels = tuple(sheet.panel(EDGE_MM + n * (panel_mm + _GAP_MM), HEAD_MM, panel_mm, high) for n in range(num))
     top = HEAD_MM + high + EDGE_MM
     cursor = _draw_areas(sheet, first, EDGE_MM, top, inner) if profile_mm else None
@@ -173,7 +173,7 @@ def _draw_areas(sheet: Sheet, first: Cut, left: float, top: float, width: float)
     places = np.arange(extent.start, extent.stop)
     others = tuple(axis for axis in range(3) if axis != across)
     highest = 1
-    for what, label_map in first.scene.label_maps.items():
+    for what, label_map in first.subject.label_maps.items():
         areas: NDArray[Any] = np.count_nonzero(label_map, axis=others)[extent]
         highest = max(highest, int(areas.max(initial=0)))
         axis.plot(places, areas, color=LINE_COLORS[what], linewidth=0.8)

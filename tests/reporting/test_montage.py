@@ -10,19 +10,19 @@ from brats_seg.editions import get_edition
 from brats_seg.errors import UsageError
 from brats_seg.reporting.montage import Look, draw_case, draw_montage, draw_overlay, draw_slice
 from brats_seg.reporting.overlay import ERROR_COLORS, label_colors
-from brats_seg.reporting.scenes import Scene, make_scene
+from brats_seg.reporting.subjects import Subject, make_subject
 
 EDITION = get_edition("brats2020")
 SHAPE = (20, 30, 24)
 ED = label_colors(EDITION)["ED"]
 
 
-def scene(affine=None, images=("t1", "t1c", "t2", "flair"), name="a case", **label_maps) -> Scene:
+def subject(affine=None, images=("t1", "t1c", "t2", "flair"), name="a case", **label_maps) -> Subject:
     """A brain that fills the grid but for a rim; (i, j, k) are at (-i, -j, k) mm unless there is an affine."""
     brain = np.zeros(SHAPE, np.int16)
     brain[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).integers(300, 500, (16, 26, 20))
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) if affine is None else affine
-    return make_scene(dict.fromkeys(images, brain), affine, EDITION, name=name, **label_maps)
+    return make_subject(dict.fromkeys(images, brain), affine, EDITION, name=name, **label_maps)
 
 
 def tumor(
@@ -67,26 +67,26 @@ def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
     ],
 )
 def test_the_tumour_lies_where_the_affine_puts_it_in_each_plane(plane, down, right) -> None:
-    picture = panel(draw_overlay(scene(prediction=tumor()), plane=plane), 0)
+    picture = panel(draw_overlay(subject(prediction=tumor()), plane=plane), 0)
     assert middle(colored(picture)) == pytest.approx((down[0] / down[1], right[0] / right[1]), abs=0.01)
 
 
 def test_the_patient_s_right_is_on_the_left_also_of_a_file_in_ras_order() -> None:
     right = tumor(i=slice(15, 21))  # at high i, which is right where x rises with i
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
-    down, across = middle(colored(panel(draw_overlay(scene(affine, prediction=right)), 0)))
+    down, across = middle(colored(panel(draw_overlay(subject(affine, prediction=right)), 0)))
     assert across == pytest.approx((23 - 17.5 + 0.5) / 24, abs=0.01)
     assert down == pytest.approx((29 - 7.5 + 0.5) / 30, abs=0.01)
 
 
 def test_voxels_keep_their_proportions() -> None:
-    figure = draw_overlay(scene(np.diag([-1.0, -1.0, 3.0, 1.0]), prediction=tumor()), plane="coronal")
+    figure = draw_overlay(subject(np.diag([-1.0, -1.0, 3.0, 1.0]), prediction=tumor()), plane="coronal")
     height, width, _ = panel(figure, 0).shape
     assert height / width == pytest.approx(18 * 3 / 24, rel=0.02)  # a rim of one voxel of 3 mm
 
 
 def test_a_filled_label_has_its_colour_over_the_image() -> None:
-    picture = panel(draw_overlay(scene(prediction=tumor())), 0)
+    picture = panel(draw_overlay(subject(prediction=tumor())), 0)
     rows, columns = picture.shape[0], picture.shape[1]
     found = picture[int(8 / 30 * rows), int(7 / 24 * columns)] / 255
     greys = (found - 0.6 * np.array(ED)) / 0.4
@@ -95,7 +95,7 @@ def test_a_filled_label_has_its_colour_over_the_image() -> None:
 
 
 def test_a_montage_has_a_row_a_plane_and_a_column_for_each_thing_to_see() -> None:
-    figure = draw_montage(scene(reference=tumor(), prediction=tumor(i=slice(6, 12))))
+    figure = draw_montage(subject(reference=tumor(), prediction=tumor(i=slice(6, 12))))
     assert len(figure.axes) == 3 * 7
     titles = [text.get_text() for text in figure.texts]
     for title in ("T1", "T1c", "T2", "FLAIR", "Reference", "Prediction", "Difference"):
@@ -105,7 +105,7 @@ def test_a_montage_has_a_row_a_plane_and_a_column_for_each_thing_to_see() -> Non
 
 
 def test_one_plane_is_wrapped_into_rows_of_four_with_the_outlines_as_the_last() -> None:
-    figure = draw_montage(scene(reference=tumor(), prediction=tumor()), planes=["coronal"])
+    figure = draw_montage(subject(reference=tumor(), prediction=tumor()), planes=["coronal"])
     assert len(figure.axes) == 8
     assert len({round(axis.get_position().y1, 6) for axis in figure.axes}) == 2
     assert "Outlines" in [text.get_text() for text in figure.texts]
@@ -113,12 +113,12 @@ def test_one_plane_is_wrapped_into_rows_of_four_with_the_outlines_as_the_last() 
 
 @pytest.mark.parametrize(("label_maps", "num"), [({}, 4), ({"reference": tumor()}, 5), ({"prediction": tumor()}, 5)])
 def test_a_montage_shows_what_there_is(label_maps, num) -> None:
-    assert len(draw_montage(scene(**label_maps)).axes) == 3 * num
+    assert len(draw_montage(subject(**label_maps)).axes) == 3 * num
 
 
 def test_the_difference_is_missed_on_one_side_and_false_on_the_other() -> None:
     reference, prediction = tumor(i=slice(4, 10)), tumor(i=slice(10, 16))
-    picture = panel(draw_montage(scene(reference=reference, prediction=prediction), planes=["axial"]), 6)
+    picture = panel(draw_montage(subject(reference=reference, prediction=prediction), planes=["axial"]), 6)
     places = {}
     for what in ("missed (FN)", "false (FP)"):
         near = np.abs(picture / 255 - np.array(ERROR_COLORS[what])).max(axis=-1) < 0.12
@@ -128,7 +128,7 @@ def test_the_difference_is_missed_on_one_side_and_false_on_the_other() -> None:
 
 
 def test_outlines_are_white_for_the_reference_and_orange_for_the_prediction() -> None:
-    figure = draw_slice(scene(images=("t1c",), reference=tumor(i=slice(3, 8)), prediction=tumor(i=slice(14, 19))))
+    figure = draw_slice(subject(images=("t1c",), reference=tumor(i=slice(3, 8)), prediction=tumor(i=slice(14, 19))))
     picture = panel(figure, 0, dpi=300)
     orange = colored(picture)
     columns = np.flatnonzero(orange.any(axis=0)) / picture.shape[1]
@@ -139,7 +139,7 @@ def test_outlines_are_white_for_the_reference_and_orange_for_the_prediction() ->
 
 
 def test_the_picture_tells_slice_sides_scale_and_volumes() -> None:
-    figure = draw_overlay(scene(reference=tumor(), prediction=tumor(value=4)))
+    figure = draw_overlay(subject(reference=tumor(), prediction=tumor(value=4)))
     inside = [text.get_text() for text in figure.axes[0].texts]
     assert inside == ["T1c, axial k = 8", "R", "L", "0.5 cm"]
     around = [text.get_text() for text in figure.texts]
@@ -149,7 +149,7 @@ def test_the_picture_tells_slice_sides_scale_and_volumes() -> None:
 
 
 def test_a_missing_modality_is_told_in_the_picture() -> None:
-    one = make_scene(scene().images, np.eye(4), EDITION, notes=["no T2"])
+    one = make_subject(subject().images, np.eye(4), EDITION, notes=["no T2"])
     assert "No T2" in [text.get_text() for text in draw_montage(one).texts]
 
 
@@ -158,7 +158,7 @@ def test_zoom_shows_the_tumour_s_surroundings() -> None:
     big[2:-2, 2:-2, 2:-2] = 100
     label_map = np.zeros(big.shape, np.uint8)
     label_map[30:33, 48:52, 50:54] = 1
-    one = make_scene({"t1": big}, np.diag([-1.0, -1, 1, 1]), EDITION, prediction=label_map)
+    one = make_subject({"t1": big}, np.diag([-1.0, -1, 1, 1]), EDITION, prediction=label_map)
     shares = [
         colored(panel(draw_overlay(one, look=Look(is_zoomed=is_zoomed)), 0)).mean() for is_zoomed in (False, True)
     ]
@@ -169,13 +169,13 @@ def test_zoom_shows_the_tumour_s_surroundings() -> None:
     "name", ['O\'Brien "x" & <script>alert(1)</script>', "cost $x_1$ and $", "Müller 脳", "a" * 200, ""]
 )
 def test_names_are_written_as_they_are(name) -> None:
-    figure = draw_case(scene(name=name), kind="slice")
+    figure = draw_case(subject(name=name), kind="slice")
     assert pixels(figure).std() > 0
     assert figure.texts[0].get_text() == name
 
 
 def test_a_long_name_ends_on_the_sheet() -> None:
-    figure = draw_slice(scene(name="BraTS-" * 40))
+    figure = draw_slice(subject(name="BraTS-" * 40))
     pixels(figure)
     assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
 
@@ -188,4 +188,4 @@ def test_unknown_words_are_named() -> None:
         ({"kind": "slice", "modality": "pd"}, r"no pd to draw \(found: t1, t1c, t2, flair\)"),
     ):
         with pytest.raises(UsageError, match=message):
-            draw_case(scene(), **words)
+            draw_case(subject(), **words)

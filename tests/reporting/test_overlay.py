@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brats_seg.editions import EDITIONS, get_edition
 from brats_seg.errors import UsageError
 from brats_seg.reporting.overlay import ERROR_COLORS, LINE_COLORS, Cut, label_colors, outlines, scale_bar_mm
-from brats_seg.reporting.scenes import make_scene
+from brats_seg.reporting.subjects import make_subject
 
 SHAPE = (3, 8, 9)
 
@@ -94,7 +94,7 @@ def test_errors_are_missed_false_and_other_label() -> None:
     reference[1, 2, :4] = 2, 2, 4, 4
     prediction[1, 2, 1:5] = 2, 1, 4, 1
     image = {"t1": np.ones(SHAPE, np.int16)}
-    one = make_scene(
+    one = make_subject(
         image, np.diag([-1.0, -1, 1, 1]), get_edition("brats2020"), reference=reference, prediction=prediction
     )
     errors = Cut(one, "axial", 1, one.box).errors()

@@ -1,6 +1,6 @@
 """A case as it is drawn: its images and label maps, turned to the body's axes, with what a picture needs to know.
 
-In comes a `Case` with paths of label maps, or arrays; out comes a `Scene`, from which montages, slices and sweeps are
+In comes a `Case` with paths of label maps, or arrays; out comes a `Subject`, from which montages, slices and sweeps are
 drawn. Nothing is written.
 """
 
@@ -22,7 +22,7 @@ from brats_seg.errors import DataError, UsageError, did_you_mean
 from brats_seg.evaluation.overlap import confusion, dice
 from brats_seg.reporting.planes import Box, Orientation, box_of, orientation_of, plane_axis, slice_with_most
 
-__all__ = ["MODALITY_TITLES", "LabelMap", "Scene", "main_modality", "make_scene", "read_scene"]
+__all__ = ["MODALITY_TITLES", "LabelMap", "Subject", "main_modality", "make_subject", "read_subject"]
 
 LabelMap = Path | NDArray[np.uint8]
 """A label map's file, or the map itself (K, J, I)."""
@@ -39,7 +39,7 @@ _ZOOM_MARGIN_MM = 18.0
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Subject:
     """A case to draw; all arrays are turned: (foot to head, front to back, right to left)."""
 
     name: str
@@ -143,7 +143,7 @@ def main_modality(there: Collection[str]) -> str:
     return next(modality for modality in (*_PREFERRED, *there) if modality in there)
 
 
-def make_scene(
+def make_subject(
     images: Mapping[str, NDArray[Any]],
     affine: NDArray[np.float64],
     edition: Edition,
@@ -152,8 +152,8 @@ def make_scene(
     reference: NDArray[np.uint8] | None = None,
     prediction: NDArray[np.uint8] | None = None,
     notes: Sequence[str] = (),
-) -> Scene:
-    """Return a scene of arrays in file order.
+) -> Subject:
+    """Return a subject of arrays in file order.
 
     Args:
         images: modality -> (K, J, I), 0 outside the brain; at least one.
@@ -179,7 +179,7 @@ def make_scene(
             edition.check_labels(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)), f"{name}: {what}")
     k, j, i = shape
     orientation = orientation_of(affine, (k, j, i))
-    return Scene(
+    return Subject(
         name=name,
         edition=edition,
         orientation=orientation,
@@ -190,16 +190,16 @@ def make_scene(
     )
 
 
-def read_scene(
+def read_subject(
     case: Case,
     *,
     reference: LabelMap | None = None,
     prediction: LabelMap | None = None,
     modalities: Sequence[str] | None = None,
-) -> Scene:
+) -> Subject:
     """Read a case and its label maps.
 
-    Modalities for which the case has no file are left out, and the scene's notes say so.
+    Modalities for which the case has no file are left out, and the subject's notes say so.
 
     Args:
         case: from `find_cases` or `case_from_files`.
@@ -224,7 +224,7 @@ def read_scene(
     stack, headers = read_stack(files)
     first = (files[0][0], headers[0])
     label_maps = {"reference": reference, "prediction": prediction}
-    return make_scene(
+    return make_subject(
         dict(zip(there, stack, strict=True)),
         headers[0].affine,
         edition,

@@ -12,7 +12,7 @@ from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import header_for, read_header, read_label_map, read_volume, write_label_map
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError
-from brats_seg.reporting.scenes import Scene, main_modality, make_scene, read_scene
+from brats_seg.reporting.subjects import Subject, main_modality, make_subject, read_subject
 
 EDITION = get_edition("brats2020")
 AFFINE = np.diag([-2.0, -1.0, 3.0, 1.0])  # voxels of 6 microlitres
@@ -26,10 +26,10 @@ def labels(**boxes: tuple[int, tuple[slice, slice, slice]]) -> NDArray[np.uint8]
     return label_map
 
 
-def scene(reference: NDArray[np.uint8] | None = None, prediction: NDArray[np.uint8] | None = None) -> Scene:
+def subject(reference: NDArray[np.uint8] | None = None, prediction: NDArray[np.uint8] | None = None) -> Subject:
     image = np.zeros(SHAPE, np.int16)
     image[1:5, 1:7, 2:9] = np.arange(1, 169).reshape(4, 6, 7)
-    return make_scene({"t1c": image}, AFFINE, EDITION, name="a", reference=reference, prediction=prediction)
+    return make_subject({"t1c": image}, AFFINE, EDITION, name="a", reference=reference, prediction=prediction)
 
 
 def one_box(k: int, value: int = 2) -> NDArray[np.uint8]:
@@ -47,41 +47,41 @@ def without(case: Case, *modalities: str) -> Case:
 
 
 def test_volumes_are_counted_voxels_of_each_label() -> None:
-    one = scene(prediction=one_box(2))
+    one = subject(prediction=one_box(2))
     assert one.volumes_ml("prediction") == pytest.approx({"NCR": 0, "ED": 6 * 0.006, "ET": 0})
 
 
 def test_dice_is_that_of_the_evaluation_and_nan_where_both_are_empty() -> None:
     wider = labels(a=(2, (slice(2, 3), slice(2, 4), slice(2, 8))))
-    scores = scene(one_box(2), wider).dice()
+    scores = subject(one_box(2), wider).dice()
     assert scores["WT"] == pytest.approx(2 * 6 / (6 + 12))
     assert np.isnan(scores["ET"])
-    assert scene(one_box(2)).dice() == {}
+    assert subject(one_box(2)).dice() == {}
 
 
 def test_the_slice_shown_is_that_with_the_largest_reference_tumour() -> None:
     both = labels(a=(2, (slice(3, 4), slice(0, 6), slice(0, 6))))
-    assert scene(one_box(2), both).index("axial") == 2
-    assert scene(prediction=both).index("axial") == 3
+    assert subject(one_box(2), both).index("axial") == 2
+    assert subject(prediction=both).index("axial") == 3
 
 
 def test_the_worst_slice_has_the_most_voxels_that_differ() -> None:
     reference = one_box(2)
     prediction = one_box(2)
     prediction[4, 3, 3] = 1
-    assert scene(reference, prediction).index("axial", "worst") == 4
-    assert scene(reference, reference).index("axial", "worst") == 2, "equal maps: the largest tumour"
+    assert subject(reference, prediction).index("axial", "worst") == 4
+    assert subject(reference, reference).index("axial", "worst") == 2, "equal maps: the largest tumour"
     with pytest.raises(UsageError, match="slice worst: needs a reference and a prediction"):
-        scene(reference).index("axial", "worst")
+        subject(reference).index("axial", "worst")
 
 
 def test_without_tumour_the_middle_of_the_brain_is_shown() -> None:
-    assert scene().index("axial") == 3  # of 0 to 5, with a voxel of margin
-    assert scene(np.zeros(SHAPE, np.uint8)).index("axial") == 3
+    assert subject().index("axial") == 3  # of 0 to 5, with a voxel of margin
+    assert subject(np.zeros(SHAPE, np.uint8)).index("axial") == 3
 
 
 def test_a_number_is_an_index_of_the_file() -> None:
-    flipped = make_scene({"t1": np.ones(SHAPE, np.int16)}, np.diag([1.0, 1.0, -1.0, 1.0]), EDITION, name="a")
+    flipped = make_subject({"t1": np.ones(SHAPE, np.int16)}, np.diag([1.0, 1.0, -1.0, 1.0]), EDITION, name="a")
     assert flipped.index("axial", 1) == SHAPE[0] - 2
     assert flipped.index("axial", "1") == SHAPE[0] - 2
     assert flipped.slice_title("axial", SHAPE[0] - 2) == "axial k = 1"
@@ -93,30 +93,30 @@ def test_a_number_is_an_index_of_the_file() -> None:
 
 
 def test_the_box_is_the_brain_with_three_millimetres_around_it() -> None:
-    assert scene().box == (slice(0, 6), slice(0, 8), slice(0, 10))
-    assert scene(one_box(2)).tumor_box == (slice(0, 6), slice(0, 8), slice(0, 10)), "18 mm are more than there is"
+    assert subject().box == (slice(0, 6), slice(0, 8), slice(0, 10))
+    assert subject(one_box(2)).tumor_box == (slice(0, 6), slice(0, 8), slice(0, 10)), "18 mm are more than there is"
 
 
 def test_the_window_leaves_out_background_and_half_a_percent_at_both_ends() -> None:
     values = np.arange(1, 169)
-    assert scene().windows["t1c"] == pytest.approx(tuple(np.percentile(values, [0.5, 99.5])))
+    assert subject().windows["t1c"] == pytest.approx(tuple(np.percentile(values, [0.5, 99.5])))
 
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_an_image_without_contrast_has_a_window(value: int) -> None:
-    low, high = make_scene({"t1": np.full(SHAPE, value, np.int16)}, AFFINE, EDITION).windows["t1"]
+    low, high = make_subject({"t1": np.full(SHAPE, value, np.int16)}, AFFINE, EDITION).windows["t1"]
     assert low < high
 
 
 def test_values_that_are_no_numbers_do_not_spoil_the_window() -> None:
     image = np.linspace(1, 2, 480, dtype=np.float32).reshape(SHAPE)
     image[0, 0, :2] = np.nan, np.inf
-    low, high = make_scene({"t1": image}, AFFINE, EDITION).windows["t1"]
+    low, high = make_subject({"t1": image}, AFFINE, EDITION).windows["t1"]
     assert 1 <= low < high <= 2
 
 
 def test_a_case_is_read_with_all_that_belongs_to_it(case: Case) -> None:
-    one = read_scene(case, reference=case.label, prediction=case.label)
+    one = read_subject(case, reference=case.label, prediction=case.label)
     assert list(one.images) == ["t1", "t1c", "t2", "flair"]
     np.testing.assert_array_equal(one.images["t2"], read_volume(case.images["t2"].path)[0])
     np.testing.assert_array_equal(one.label_maps["prediction"], read_label_map(case.label)[0])
@@ -124,16 +124,16 @@ def test_a_case_is_read_with_all_that_belongs_to_it(case: Case) -> None:
 
 
 def test_a_missing_modality_is_left_out_and_noted(case: Case) -> None:
-    one = read_scene(without(case, "t1c", "t2"))
+    one = read_subject(without(case, "t1c", "t2"))
     assert (list(one.images), one.main, one.notes) == (["t1", "flair"], "flair", ("no T1c, T2",))
     with pytest.raises(DataError, match=f"case {case.name}: no t2 \\(found: t1\\)"):
-        read_scene(without(case, "t1c", "t2", "flair"), modalities=["t2"])
+        read_subject(without(case, "t1c", "t2", "flair"), modalities=["t2"])
     with pytest.raises(UsageError, match="modality 't3' is unknown in edition brats2020"):
-        read_scene(case, modalities=["t3"])
+        read_subject(case, modalities=["t3"])
 
 
 def test_only_the_modalities_asked_for_are_read(case: Case) -> None:
-    assert list(read_scene(case, modalities=["flair"]).images) == ["flair"]
+    assert list(read_subject(case, modalities=["flair"]).images) == ["flair"]
 
 
 def test_a_prediction_on_another_grid_is_refused_in_one_line(case: Case, tmp_path: Path) -> None:
@@ -146,18 +146,18 @@ def test_a_prediction_on_another_grid_is_refused_in_one_line(case: Case, tmp_pat
         header_for(header.grid, header.spacing_mm, moved, np.uint8),
     )
     with pytest.raises(DataError, match=rf"case {case.name}: prediction .*moved.nii.gz: affine differs") as caught:
-        read_scene(case, prediction=tmp_path / "moved.nii.gz")
+        read_subject(case, prediction=tmp_path / "moved.nii.gz")
     assert "\n" not in str(caught.value)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     image = np.ones(SHAPE, np.int16)
     with pytest.raises(DataError, match="no images; give at least one modality"):
-        make_scene({}, AFFINE, EDITION)
+        make_subject({}, AFFINE, EDITION)
     with pytest.raises(DataError, match=r"prediction has shape \(1, 1, 1\)"):
-        make_scene({"t1": image}, AFFINE, EDITION, prediction=np.zeros((1, 1, 1), np.uint8))
+        make_subject({"t1": image}, AFFINE, EDITION, prediction=np.zeros((1, 1, 1), np.uint8))
     with pytest.raises(DataError, match=r"a: reference: labels \[0, 3\], but edition brats2020 has"):
-        make_scene({"t1": image}, AFFINE, EDITION, name="a", reference=labels(a=(3, (slice(1), slice(1), slice(1)))))
+        make_subject({"t1": image}, AFFINE, EDITION, name="a", reference=labels(a=(3, (slice(1), slice(1), slice(1)))))
 
 
 def test_t1c_stands_for_a_case_and_else_what_shows_most() -> None:
