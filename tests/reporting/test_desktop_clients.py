@@ -73,7 +73,7 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     folder = tmp_path_factory.mktemp("display")
     folder.chmod(0o700)
     read, write = os.pipe()
-    words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"]
     server = subprocess.Popen(words, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(write)
     with os.fdopen(read) as answer:
@@ -97,7 +97,8 @@ def test_mrview_shows_the_exported_label_map_on_the_tumour(exported, display, tm
     if shutil.which("mrview") is None:
         pytest.skip("NOT TESTED IN A DESKTOP CLIENT: no mrview (Debian: apt-get install mrtrix3)")
     axis = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
-    at = {name: ",".join(f"{value:.4f}" for value in place) for name, place in vars_of(exported).items()}
+    places = {"focus": exported.focus, "target": exported.target}
+    at = {name: ",".join(f"{value:.4f}" for value in place) for name, place in places.items()}
     words = f"""mrview {exported.image} -mode 1 -plane {axis} -size {PIXELS},{PIXELS} -fov {FIELD_OF_VIEW_MM}
         -target {at["target"]} -focus {at["focus"]} -noannotations -interpolation 0
         -overlay.load {exported.label_map} -overlay.colour 255,0,0 -overlay.opacity 1 -overlay.interpolation 0
@@ -107,19 +108,35 @@ def test_mrview_shows_the_exported_label_map_on_the_tumour(exported, display, tm
     assert result.returncode == 0, result.stderr
     shown = red_pixels(tmp_path / "shot0000.png")
     assert shown.shape == (PIXELS, PIXELS)
+    require_on_the_tumour(shown, exported, plane, FIELD_OF_VIEW_MM / PIXELS)
+
+
+def test_fsleyes_shows_the_exported_label_map_on_the_tumour(exported, display, tmp_path) -> None:
+    if shutil.which("fsleyes") is None:
+        pytest.skip("NOT TESTED IN A DESKTOP CLIENT: no fsleyes (pip install fsleyes, with Debian's python3-wxgtk4.0)")
+    (tmp_path / "labels.lut").write_text("".join(f"{value} 1.0 0.0 0.0 label\n" for value in (1, 2, 4)))
+    place = [f"{value:.4f}" for value in (*exported.target[:2], exported.focus[2])]
+    words = ["fsleyes", "render", "-of", str(tmp_path / "shot.png"), "-sz", str(PIXELS), str(PIXELS), "-hc", "-hl"]
+    words += ["--hidex", "--hidey", "--displaySpace", "world", "--worldLoc", *place, str(exported.image)]
+    words += [str(exported.label_map), "-ot", "label", "-l", str(tmp_path / "labels.lut"), "-a", "100"]
+    result = subprocess.run(words, env=display | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    shown = red_pixels(tmp_path / "shot.png")
+    width_mm = exported.tumor.shape[2] * float(np.linalg.norm(exported.affine[:3, 0]))  # which the picture is wide
+    require_on_the_tumour(shown, exported, "axial", width_mm / PIXELS)
+
+
+def require_on_the_tumour(shown: NDArray[np.bool_], exported: Exported, plane: str, pixel_mm: float) -> None:
+    """Compare the overlay's pixels on a screenshot, centred on the grid, with the tumour in that plane."""
+    assert shown.shape == (PIXELS, PIXELS)
     orientation = orientation_of(exported.affine, exported.tumor.shape)
-    index = int(np.argwhere(exported.tumor).mean(axis=0).round()[orientation.axes[plane_axis(plane)]])
-    ours = cut(orientation.turned(exported.tumor), plane, orientation.file_index(plane, index))
-    pixel = FIELD_OF_VIEW_MM / PIXELS
-    centre, expected_area = projected(ours, orientation.plane_spacing_mm(plane), pixel)
+    number = int(np.argwhere(exported.tumor).mean(axis=0).round()[orientation.axes[plane_axis(plane)]])
+    ours = cut(orientation.turned(exported.tumor), plane, orientation.file_index(plane, number))
+    centre, area = projected(ours, orientation.plane_spacing_mm(plane), pixel_mm)
     rows, columns = np.nonzero(shown)
     assert (rows.mean() + 0.5, columns.mean() + 0.5) == pytest.approx(centre, abs=2)
-    assert shown.sum() == pytest.approx(expected_area, rel=0.05)
+    assert shown.sum() == pytest.approx(area, rel=0.05)
     assert shown[int(centre[0]), int(centre[1])], "the tumour's centre has the overlay's colour"
-
-
-def vars_of(exported: Exported) -> dict[str, NDArray[np.float64]]:
-    return {"focus": exported.focus, "target": exported.target}
 
 
 def projected(
