@@ -17,10 +17,15 @@ SHAPE = (20, 30, 24)
 ED = label_colors(EDITION)["ED"]
 
 
-def subject(affine=None, images=("t1", "t1c", "t2", "flair"), name="a case", **label_maps) -> Subject:
-    """A brain that fills the grid but for a rim; (i, j, k) are at (-i, -j, k) mm unless there is an affine."""
+def brain_image() -> NDArray[np.int16]:
     brain = np.zeros(SHAPE, np.int16)
     brain[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).integers(300, 500, (16, 26, 20))
+    return brain
+
+
+def subject(affine=None, images=("t1", "t1c", "t2", "flair"), name="a case", **label_maps) -> Subject:
+    """A brain that fills the grid but for a rim; (i, j, k) are at (-i, -j, k) mm unless there is an affine."""
+    brain = brain_image()
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) if affine is None else affine
     return make_subject(dict.fromkeys(images, brain), affine, EDITION, name=name, **label_maps)
 
@@ -77,6 +82,27 @@ def test_the_patient_s_right_is_on_the_left_also_of_a_file_in_ras_order() -> Non
     down, across = middle(colored(panel(draw_overlay(subject(affine, prediction=right)), 0)))
     assert across == pytest.approx((23 - 17.5 + 0.5) / 24, abs=0.01)
     assert down == pytest.approx((29 - 7.5 + 0.5) / 30, abs=0.01)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_the_image_lies_below_its_labels(plane) -> None:
+    label_map = tumor()
+    bright = np.where(label_map > 0, 1000, brain_image()).astype(np.int16)
+    one = make_subject({"t1": bright}, np.diag([-1.0, -1.0, 1.0, 1.0]), EDITION)
+    spot = panel(draw_slice(one, plane=plane, choice={"axial": 10, "coronal": 8, "sagittal": 7}[plane]), 0)[..., 0]
+    labelled = panel(draw_overlay(subject(prediction=label_map), plane=plane), 0)
+    inner = np.zeros(spot.shape, bool)
+    inner[8:-40, 20:-20] = True  # no letters, no scale bar
+    assert middle((spot > 250) & inner) == pytest.approx(middle(colored(labelled)), abs=0.02)
+
+
+def test_the_prediction_is_filled_and_the_reference_outlined() -> None:
+    one = subject(images=("t1c",), reference=tumor(i=slice(3, 8)), prediction=tumor(i=slice(14, 19)))
+    picture = panel(draw_overlay(one), 0, dpi=300)
+    columns = np.flatnonzero(colored(picture).any(axis=0)) / picture.shape[1]
+    assert (columns.min(), columns.max()) == pytest.approx((14 / 24, 19 / 24), abs=0.01)
+    row = picture[int(8 / 30 * len(picture)), :, 0].astype(int)
+    assert (row[: int(4 / 24 * len(row))] > 215).any()
 
 
 def test_voxels_keep_their_proportions() -> None:

@@ -19,10 +19,10 @@ EDITION = get_edition("brats2020")
 
 
 def subject(shape: tuple[int, int, int] = (12, 20, 16), *, with_labels: bool = True) -> Subject:
-    """A brain that fills the grid, an oedema in its slices 4 to 7 at the patient's right front."""
+    """A brain that fills the grid, an oedema in its slices 2 to 5 at the patient's right front."""
     brain = np.random.default_rng(0).integers(300, 500, shape).astype(np.int16)
     label_map = np.zeros(shape, np.uint8)
-    label_map[4:8, 2:8, 2:6] = 2
+    label_map[2:6, 2:8, 2:6] = 2
     label_maps = {"reference": label_map, "prediction": label_map} if with_labels else {}
     return make_subject({"t1c": brain}, np.diag([-1.0, -1.0, 1.0, 1.0]), EDITION, name="a", **label_maps)
 
@@ -43,7 +43,7 @@ def test_every_slice_is_a_frame_from_foot_to_head(tmp_path, suffix) -> None:
     for picture in shown:
         half = picture[int(len(picture) * 0.15) : int(len(picture) * 0.6), picture.shape[1] // 2 :]
         is_filled.append(bool((half[..., 1] - half[..., 0] > 45).sum() > 100))
-    assert is_filled == [4 <= k < 8 for k in range(12)]
+    assert is_filled == [2 <= k < 6 for k in range(12)]
     assert green > red + 45, "which is how the fill is told"
     assert blue > 0
 
@@ -53,6 +53,17 @@ def test_a_gif_shows_each_frame_for_a_twelfth_of_a_second_and_begins_again(tmp_p
     with Image.open(tmp_path / "a.gif") as picture:
         assert picture.info["loop"] == 0
         assert picture.info["duration"] == pytest.approx(1000 / 12, abs=10)
+
+
+def test_the_mark_in_the_curve_moves_and_leaves_no_trace(tmp_path) -> None:
+    write_sweep(subject(), tmp_path / "a.gif", dpi=100)
+    blue = []
+    for picture in frames(tmp_path / "a.gif"):
+        is_blue = (picture[..., 2] - picture[..., 0] > 80) & (picture[..., 2] - picture[..., 1] > 25)
+        columns = np.flatnonzero(is_blue[len(picture) // 2 :].any(axis=0))
+        assert np.ptp(columns) <= 2
+        blue.append(columns.mean())
+    assert (np.diff(blue) > 10).all()
 
 
 def test_of_a_large_volume_every_second_slice_is_shown(tmp_path) -> None:
