@@ -116,7 +116,7 @@ def figure(
     Kinds:
       montage  a row a plane: all modalities, reference, prediction, where they
                differ (missed, false, other label); volumes and Dice below
-      slice    one panel, outlines of reference (white) and prediction (orange)
+      slice    one panel, outlines of reference (blue) and prediction (orange)
       overlay  one panel, labels of the prediction filled, reference outlined
       sweep    animation through the volume: the image, and the overlay beside
 

@@ -166,7 +166,7 @@ def _draw_entry(sheet: Sheet, entry: _Entry, left: float, top: float) -> None:
 
 def _draw_swatch(sheet: Sheet, entry: _Entry, left: float, top: float) -> None:
     middle = top + LINE_MM / 2
-    if entry.is_line:  # on black, as in the picture: a white line needs it
+    if entry.is_line:  # on black, as in the picture: light lines need it
         sheet.box(left, middle - _SWATCH_MM / 2, _LINE_SWATCH_MM, _SWATCH_MM, "black")
         sheet.box(left + 0.4, middle - 0.2, _LINE_SWATCH_MM - 0.8, 0.4, entry.color, zorder=2)
     else:

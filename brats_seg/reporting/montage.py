@@ -146,7 +146,7 @@ def draw_slice(
     choice: str | int = "auto",
     look: Look | None = None,
 ) -> Figure:
-    """Return a figure of one slice with the outlines of all regions: the reference's white, the prediction's orange."""
+    """Return a figure of one slice with the outlines of all regions: the reference's blue, the prediction's orange."""
     return _single(subject, plane, modality, choice, look or Look(), is_filled=False)
 
 
@@ -158,7 +158,7 @@ def draw_overlay(
     choice: str | int = "auto",
     look: Look | None = None,
 ) -> Figure:
-    """Return a figure of one slice with the prediction's labels filled, and the reference's regions outlined in white.
+    """Return a figure of one slice with the prediction's labels filled, and the reference's regions outlined in blue.
 
     Where there is only one label map, that one is filled.
     """

@@ -58,15 +58,15 @@ _SAFE: Mapping[tuple[int, int, int], tuple[int, int, int]] = {
 }
 """ITK-SNAP's colour -> the one of the same name that all can tell apart (Okabe and Ito 2008)."""
 
-LINE_COLORS: Mapping[str, Color] = {"reference": (1.0, 1.0, 1.0), "prediction": (0.90, 0.62, 0.0)}
-"""Label map -> colour of its outlines: white, and an orange (Okabe and Ito) that no label has."""
+_BLUE: Color = (0.34, 0.71, 0.91)
+_ORANGE: Color = (1.0, 0.55, 0.18)
+_PURPLE: Color = (0.80, 0.47, 0.65)
 
-ERROR_COLORS: Mapping[str, Color] = {
-    "missed (FN)": (0.80, 0.47, 0.65),
-    "false (FP)": (0.34, 0.71, 0.91),
-    "other label": (0.90, 0.62, 0.0),
-}
-"""What is wrong with a voxel -> its colour (Okabe and Ito's reddish purple, sky blue, orange)."""
+LINE_COLORS: Mapping[str, Color] = {"reference": _BLUE, "prediction": _ORANGE}
+"""Label map -> colour of its outlines."""
+
+ERROR_COLORS: Mapping[str, Color] = {"missed (FN)": _BLUE, "false (FP)": _ORANGE, "other label": _PURPLE}
+"""What is wrong with a voxel -> its colour: that of the reference where only the reference has tumour, and so on."""
 
 FILL_OPACITY = 0.6
 _PAD_PT = 3.0
@@ -188,7 +188,7 @@ def draw_outline(
 
 
 def draw_regions(axis: Axes, slice_: Cut, which: str) -> None:
-    """Outline every region of the `reference` (white) or the `prediction` (orange)."""
+    """Outline every region of the `reference` (blue) or the `prediction` (orange)."""
     labels = slice_.of(slice_.subject.label_maps[which])
     for values in slice_.subject.edition.regions.values():
         draw_outline(axis, mask_of_labels(labels, values), slice_.spacing_mm, LINE_COLORS[which])

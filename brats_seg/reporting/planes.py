@@ -138,11 +138,19 @@ def slice_with_most(turned: NDArray[np.bool_], plane: str) -> int | None:
     return int(counts.argmax()) if counts.any() else None
 
 
-def box_of(turned: NDArray[np.bool_], margin: tuple[int, int, int] = (0, 0, 0)) -> Box:
-    """Return the smallest box around a turned mask, widened by `margin` voxels within the grid; all of it if empty."""
+def box_of(turned: NDArray[np.bool_], margin: tuple[int, int, int] = (0, 0, 0), *, outliers: float = 0.0) -> Box:
+    """Return the smallest box around a turned mask, widened within the grid; all of the grid for an empty mask.
+
+    Args:
+        turned: what `Orientation.turned` gives.
+        margin: voxels to widen it by.
+        outliers: share of the voxels, at each end of each axis, that may lie outside: small parts far away.
+    """
     sides = []
     for axis, (size, extra) in enumerate(zip(turned.shape, margin, strict=True)):
-        places = np.flatnonzero(turned.any(axis=tuple(other for other in range(3) if other != axis)))
+        counts = np.count_nonzero(turned, axis=tuple(other for other in range(3) if other != axis))
+        few = outliers * counts.sum()
+        places = np.flatnonzero((counts.cumsum() > few) & (counts[::-1].cumsum()[::-1] > few))
         low, high = (int(places[0]), int(places[-1]) + 1) if places.size else (0, size)
         sides.append(slice(max(0, low - extra), min(size, high + extra)))
     first, second, third = sides

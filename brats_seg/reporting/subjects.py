@@ -36,6 +36,8 @@ _PERCENTILES = (0.5, 99.5)
 _MARGIN_MM = 3.0
 _ZOOM_MARGIN_MM = 18.0
 """Seen around the tumour where the picture shows no more."""
+_FAR_AWAY = 0.005
+"""Share of the tumour's voxels, at each end of each axis, that may lie outside such a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +77,18 @@ class Subject:
 
     @cached_property
     def box(self) -> Box:
-        """The brain, which is all voxels that are not 0, and a little around it."""
-        return box_of(self.images[self.main] != 0, self._voxels(_MARGIN_MM))
+        """The brain, which is all voxels that are not 0, with all that is labelled, and a little around it."""
+        inside = self.images[self.main] != 0
+        for label_map in self.label_maps.values():
+            inside |= label_map > 0
+        return box_of(inside, self._voxels(_MARGIN_MM))
 
     @cached_property
     def tumor_box(self) -> Box:
-        """The tumour of both label maps and what lies around it; the brain where there is none."""
+        """The tumour of both label maps, but for small parts far away, and what lies around; the brain without one."""
         masks = [label_map > 0 for label_map in self.label_maps.values()]
         tumor = np.logical_or.reduce(masks) if masks else np.zeros(1, bool)
-        return box_of(tumor, self._voxels(_ZOOM_MARGIN_MM)) if tumor.any() else self.box
+        return box_of(tumor, self._voxels(_ZOOM_MARGIN_MM), outliers=_FAR_AWAY) if tumor.any() else self.box
 
     def volumes_ml(self, which: str) -> dict[str, float]:
         """Return the volume of each label of a label map, by the label's name."""

@@ -43,7 +43,7 @@ _GAP_MM = 0.6
 _PROFILE_MM = 6.0
 """Height of the curve of tumour areas."""
 _WIDTH_MM = 120.0
-_CURSOR_COLOR: Color = (0.34, 0.71, 0.91)
+_CURSOR_COLOR: Color = (1.0, 1.0, 1.0)
 
 
 def write_sweep(

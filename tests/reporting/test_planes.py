@@ -105,6 +105,14 @@ def test_a_box_is_widened_within_the_grid_and_is_all_of_it_for_nothing() -> None
     assert box_of(np.zeros((4, 5, 6), bool)) == (slice(0, 4), slice(0, 5), slice(0, 6))
 
 
+def test_a_box_may_leave_out_small_parts_far_away() -> None:
+    mask = np.zeros((100, 20, 20), bool)
+    mask[40:50] = True
+    mask[3, 0, 0] = mask[97, 0, :7] = True
+    assert box_of(mask, outliers=0.005)[0] == slice(40, 50)
+    assert box_of(mask)[0] == slice(3, 98)
+
+
 def test_an_unknown_plane_is_named() -> None:
     with pytest.raises(UsageError, match="plane 'axail' is unknown; did you mean axial"):
         plane_axis("axail")

@@ -97,6 +97,15 @@ def test_the_box_is_the_brain_with_three_millimetres_around_it() -> None:
     assert subject(one_box(2)).tumor_box == (slice(0, 6), slice(0, 8), slice(0, 10)), "18 mm are more than there is"
 
 
+def test_what_is_labelled_outside_the_brain_is_in_the_box() -> None:
+    image = np.zeros((40, 40, 40), np.int16)
+    image[18:22, 18:22, 18:22] = 1
+    label_map = np.zeros_like(image, np.uint8)
+    label_map[20, 20, 39] = 1
+    one = make_subject({"t1": image}, AFFINE, EDITION, prediction=label_map)
+    assert one.box == (slice(17, 23), slice(15, 25), slice(16, 40))
+
+
 def test_the_window_leaves_out_background_and_half_a_percent_at_both_ends() -> None:
     values = np.arange(1, 169)
     assert subject().windows["t1c"] == pytest.approx(tuple(np.percentile(values, [0.5, 99.5])))
