@@ -1,23 +1,23 @@
-"""Tables, curves, pictures of cases, files for viewers. Nothing here imports torch."""
+"""Tables, curves, pictures of cases, files for viewers. Nothing here imports torch.
+
+from brats_seg.reporting import show
+show("BraTS20_Training_001", prediction="predictions/BraTS20_Training_001.nii.gz")   # a figure, in a notebook
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from brats_seg.reporting.notebook import show
 
 __all__ = ["show"]
 
 
-def show(case: Any, **options: Any) -> Figure:
-    """Return a picture of a case, which a notebook shows: `show("CASE", prediction="CASE_seg.nii.gz")`.
+def __getattr__(name: str) -> Any:
+    """Return `show`, imported when it is first asked for: whoever wants a table need not wait for pictures."""
+    if name != "show":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from brats_seg.reporting.notebook import show  # noqa: PLC0415
 
-    Args:
-        case: a case's folder, or modality -> file, or modality -> array.
-        options: `prediction`, `reference`, `kind`, `plane`, `modality`, `slice`, `edition`, `affine`, `look`;
-            `brats_seg.reporting.notebook.show` describes them.
-    """
-    from brats_seg.reporting.notebook import show as draw  # noqa: PLC0415 (a second that other users need not wait for)
-
-    return draw(case, **options)
+    return show

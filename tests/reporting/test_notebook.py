@@ -21,7 +21,7 @@ from brats_seg.reporting.notebook import BRATS_AFFINE
 CELLS = """
 import sys
 from brats_seg import reporting
-assert "matplotlib" not in sys.modules, "light to import"
+assert not {"matplotlib", "nibabel", "scipy"} & set(sys.modules), "light to import"
 figure = reporting.show(sys.argv[1], prediction=sys.argv[2])
 picture = figure._repr_png_()  # what Jupyter asks a cell's last value for
 figure.savefig(sys.argv[3], dpi=50)
