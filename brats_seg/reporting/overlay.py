@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from brats_seg.editions import Edition
 from brats_seg.errors import UsageError
 from brats_seg.evaluation.overlap import mask_of_labels
-from brats_seg.reporting.planes import SIDES, Box, cut
+from brats_seg.reporting.planes import SIDES, Box, cut, plane_axis
 from brats_seg.reporting.sheets import FONT
 from brats_seg.reporting.subjects import Subject
 
@@ -75,13 +75,14 @@ _HALO = (0.0, 0.0, 0.0, 0.75)
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A slice of a subject, cropped to a box."""
+    """A slice of a subject, and what is to be seen of it."""
 
     subject: Subject
     plane: str
     index: int
     """In the turned volume."""
     box: Box
+    """Part of the turned volume that is to be seen; a panel may show more around it."""
 
     @property
     def spacing_mm(self) -> tuple[float, float]:
@@ -90,13 +91,27 @@ class Cut:
 
     @property
     def size_mm(self) -> tuple[float, float]:
-        """(height, width)."""
-        rows, columns = self.of(next(iter(self.subject.images.values()))).shape
-        return rows * self.spacing_mm[0], columns * self.spacing_mm[1]
+        """(height, width) of what is to be seen."""
+        rows, columns = self._sides
+        return (rows.stop - rows.start) * self.spacing_mm[0], (columns.stop - columns.start) * self.spacing_mm[1]
+
+    @property
+    def middle_mm(self) -> tuple[float, float]:
+        """The middle of what is to be seen, from the top and the left of the whole slice."""
+        (rows, columns), shape = self._sides, self.subject.orientation.shape
+        down = (rows.start + rows.stop) / 2
+        down = down if self.plane == "axial" else shape[0] - down  # head up: see `cut`
+        return down * self.spacing_mm[0], (columns.start + columns.stop) / 2 * self.spacing_mm[1]
+
+    @property
+    def _sides(self) -> tuple[slice, slice]:
+        """The box along rows and columns, rows from foot to head in coronal and sagittal planes."""
+        rows, columns = (side for axis, side in enumerate(self.box) if axis != plane_axis(self.plane))
+        return rows, columns
 
     def of(self, turned: NDArray[Any]) -> NDArray[Any]:
-        """Return the slice (rows, columns) of a turned volume."""
-        return cut(turned, self.plane, self.index, self.box)
+        """Return the whole slice (rows, columns) of a turned volume."""
+        return cut(turned, self.plane, self.index)
 
     def errors(self) -> dict[str, NDArray[np.bool_]]:
         """Return what is wrong -> where: tumour that is missed, false tumour, tumour of another label."""
@@ -145,10 +160,10 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def draw_image(axis: Axes, slice_: Cut, modality: str) -> None:
-    """Draw the image, and make the panel as large as it is, in mm."""
+    """Draw the whole image, in mm; `fit_panel` says what is seen."""
     values = slice_.of(slice_.subject.images[modality])
     low, high = slice_.subject.windows[modality]
-    height, width = slice_.size_mm
+    height, width = (size * spacing for size, spacing in zip(values.shape, slice_.spacing_mm, strict=True))
     axis.imshow(
         np.where(values == 0, low, values),
         cmap="gray",
@@ -158,7 +173,7 @@ def draw_image(axis: Axes, slice_: Cut, modality: str) -> None:
         interpolation="bicubic",
         interpolation_stage="data",
     )
-    axis.set(xlim=(0, width), ylim=(height, 0), facecolor="black")
+    axis.set_facecolor("black")
     axis.axis("off")
 
 
@@ -195,10 +210,9 @@ def draw_regions(axis: Axes, slice_: Cut, which: str) -> None:
 
 
 def fit_panel(axis: Axes, slice_: Cut, width_mm: float, height_mm: float) -> None:
-    """Show a slice in the middle of a panel that shows so much of the body."""
-    height, width = slice_.size_mm
-    across, down = (width_mm - width) / 2, (height_mm - height) / 2
-    axis.set(xlim=(-across, width + across), ylim=(height + down, -down))
+    """Show so much of a slice around the middle of what is to be seen."""
+    down, across = slice_.middle_mm
+    axis.set(xlim=(across - width_mm / 2, across + width_mm / 2), ylim=(down + height_mm / 2, down - height_mm / 2))
 
 
 def scale_bar_mm(body_mm: float) -> float:

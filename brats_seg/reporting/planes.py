@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -116,19 +116,15 @@ def plane_axis(plane: str) -> int:
     return PLANES.index(plane)
 
 
-def cut(turned: NDArray[_T], plane: str, index: int, box: Box | None = None) -> NDArray[_T]:
+def cut(turned: NDArray[_T], plane: str, index: int) -> NDArray[_T]:
     """Return a slice (rows, columns) of a turned volume, as it is seen; head up in coronal and sagittal planes.
 
     Args:
         turned: what `Orientation.turned` gives.
         plane: one of `PLANES`.
         index: of the slice, in the turned volume.
-        box: what to show of it; its part across the plane does not matter.
     """
-    axis = plane_axis(plane)
-    part: list[Any] = list(box or (slice(None),) * 3)
-    part[axis] = index
-    flat: NDArray[_T] = turned[tuple(part)]
+    flat: NDArray[_T] = np.moveaxis(turned, plane_axis(plane), 0)[index]
     return flat if plane == "axial" else flat[::-1]
 
 

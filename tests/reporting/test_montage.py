@@ -190,6 +190,16 @@ def test_zoom_shows_the_tumour_s_surroundings() -> None:
     assert shares == pytest.approx([16 / 100**2, 16 / 40**2], rel=0.1)
 
 
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_a_zoomed_picture_has_the_tumour_in_its_middle(plane) -> None:
+    big = np.ones((120, 130, 140), np.int16)
+    label_map = np.zeros(big.shape, np.uint8)
+    label_map[80:86, 30:36, 50:56] = 2
+    one = make_subject({"t1": big}, np.diag([-1.0, -1, 1, 1]), EDITION, prediction=label_map)
+    picture = panel(draw_overlay(one, plane=plane, look=Look(is_zoomed=True)), 0)
+    assert middle(colored(picture)) == pytest.approx((0.5, 0.5), abs=0.01)
+
+
 @pytest.mark.parametrize(
     "name", ['O\'Brien "x" & <script>alert(1)</script>', "cost $x_1$ and $", "Müller 脳", "a" * 200, ""]
 )
