@@ -217,7 +217,7 @@ class TrainConfig(Settings):
     store_device: Literal["auto", "disk", "ram", "device"] = "auto"
     """Where the training cases lie: auto = on the GPU if they take up to 40 % of its free memory, else on disk."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda or cuda:N; with data.fold=all also several (cuda:0,cuda:1), a fold on each; auto = all GPUs."""
     threads: int | None = Field(None, ge=1)
     """Compute threads on a CPU; null = all cores this process may use. Another number gives other last bits."""
     validate_every: int = Field(1000, ge=1)

@@ -112,7 +112,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([verb, "--help"] for verb in ("check", "split", "evaluate", "export"))]
+    "words", [["--help"], *([verb, "--help"] for verb in ("check", "split", "evaluate", "export", "view"))]
 )
 def test_help_loads_no_heavy_library(words):
     heavy = ("torch", "monai", "SimpleITK", "matplotlib", "tensorboard", "skimage")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from brats_seg.commands.folds import devices_of_folds, join_validation, of_fold, train_folds_apart
 from brats_seg.commands.options import DeviceOption, OverwriteOption, QuietOption, command_from, is_silent
 from brats_seg.commands.process import prepare_process
 from brats_seg.config import RunConfig, config_differences, load_config, parse_config, to_yaml
@@ -64,6 +65,7 @@ def train(
       brats-seg train cpu_small data.store=STORE output=runs/first
       brats-seg train cpu_small data.store=STORE output=runs/first --resume
       brats-seg train default data.store=STORE data.fold=1 train.steps=10000 --device cuda:0
+      brats-seg train default data.store=STORE data.fold=all --device cuda:0,cuda:1
       brats-seg train default data.store=STORE --dry-run
     """
     prepare_process()
@@ -72,6 +74,14 @@ def train(
 
     processes = processes_of_environment()
     settings = resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
+    devices = devices_of_folds(settings)
+    if settings.data.fold == "all" and len(devices) > 1 and processes.count == 1 and not dry_run:
+        for name in devices:
+            choose_compute(name, settings.train.precision)  # refuses what is not there
+        flags = ["--resume"] * resume + ["--overwrite"] * overwrite + ["--quiet"] * quiet
+        train_folds_apart(settings, devices, flags, is_silent=is_silent(quiet), is_quiet=quiet)
+        join_validation(Path(settings.output), settings.data.num_folds)
+        return
     processes.samples(settings.train.batch, settings.train.accumulate)  # refuses a batch that cannot be divided
     own_device = processes.device(settings.train.device)
     compute = choose_compute(own_device, settings.train.precision, settings.train.threads)
@@ -83,9 +93,9 @@ def train(
             train_fold(settings, session)
         else:
             for fold in range(settings.data.num_folds):
-                train_fold(_of_fold(settings, fold), session)
+                train_fold(of_fold(settings, fold), session)
             if processes.is_first:
-                _join_validation(Path(settings.output), settings.data.num_folds)
+                join_validation(Path(settings.output), settings.data.num_folds)
 
 
 @dataclass(frozen=True)
@@ -123,13 +133,6 @@ def resolved(config: RunConfig) -> RunConfig:
     values["data"]["split"] = None if config.data.split is None else str(Path(config.data.split).resolve())
     values["output"] = str(Path(config.output).resolve())
     values["train"]["init"] = None if config.train.init is None else str(Path(config.train.init).resolve())
-    return parse_config(values)
-
-
-def _of_fold(config: RunConfig, fold: int) -> RunConfig:
-    values = config.model_dump(mode="json")
-    values["data"]["fold"] = fold
-    values["output"] = str(Path(config.output) / f"fold{fold}")
     return parse_config(values)
 
 
@@ -329,7 +332,7 @@ def _rehearse(config: RunConfig, session: Session) -> None:
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
 
     if config.data.fold == "all":
-        config = _of_fold(config, 0)
+        config = of_fold(config, 0)
     watcher = session.watcher(config, has_bar=False)
     _, trainer = _build(config, open_store(Path(config.data.store or "")), session, watcher)
     _say_plan(trainer, watcher)
@@ -364,21 +367,6 @@ def _dice_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
     ]
     header = ["region", "mean Dice", "median", "mean HD95", "median"]
     return f"held-out cases ({summary['num_cases']}), protocol brats2020\n{format_table(header, rows)}"
-
-
-def _join_validation(output: Path, num_folds: int) -> None:
-    """Join the folds' held-out label maps and scores: every case was predicted by the run that never saw it."""
-    joined = make_output_folder(output / "validation")
-    tables, names = [], []
-    for fold in range(num_folds):
-        source = output / f"fold{fold}" / "validation"
-        names += (source / "cases.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        tables.append((source / "cases.csv").read_text(encoding="utf-8").splitlines(keepends=True))
-        for path in source.glob("*.nii.gz"):
-            shutil.copyfile(path, joined / path.name)
-    write_text(joined / "cases.csv", "".join([tables[0][0], *(row for table in tables for row in table[1:])]))
-    write_text(joined / "cases.txt", "".join(f"{name}\n" for name in names))
-    print(f"wrote {joined} (all {num_folds} folds, {len(names)} cases)")
 
 
 command = command_from(train)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from brats_seg.errors import DeviceError
 from brats_seg.files import has_amx, processor_name
+from brats_seg.networks.fusing import make_norms_fusible
 
-__all__ = ["Compute", "choose_compute", "compiled"]
+__all__ = ["Compute", "choose_compute", "compiled", "is_compiled"]
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,19 @@ class Compute:
 
     @property
     def is_channels_last(self) -> bool:
-        """Whether channels_last_3d pays for networks with instance norm: with bf16 on a CPU, and nowhere else.
-
-        On an H200 a step of the 31 M DynUNet at 128^3 took 73 ms contiguous and 95 ms so (40 ms contiguous, compiled).
-        """
+        """Whether channels_last_3d pays for networks that are not compiled: with bf16 on a CPU, and nowhere else."""
         return self.precision == "bf16" and self.device.type == "cpu"
 
-    def layout_of(self, network: nn.Module, asked: str = "auto") -> torch.memory_format:
+    def layout_of(self, network: nn.Module, asked: str = "auto", *, is_compiled: bool = False) -> torch.memory_format:
         """Return the memory format for a network's weights and inputs; `asked` may be contiguous or channels_last.
 
-        Group normalisation has a backward in channels_last that is 15 to 50 times slower, so such networks stay
-        contiguous.
+        channels_last_3d pays with bf16 on a CPU, and on a GPU for compiled code (`fusing.py`): there a step of the
+        31 M DynUNet took 95 ms so and 73 ms contiguous as long as nothing was compiled. Group normalisation has a
+        backward in channels_last that is 15 to 50 times slower, so such networks stay contiguous.
         """
         has_group_norm = any(isinstance(module, nn.GroupNorm) for module in network.modules())
-        is_channels_last = self.is_channels_last and not has_group_norm if asked == "auto" else asked == "channels_last"
+        pays = self.is_channels_last or (self.device.type == "cuda" and self.precision != "fp32" and is_compiled)
+        is_channels_last = pays and not has_group_norm if asked == "auto" else asked == "channels_last"
         return torch.channels_last_3d if is_channels_last else torch.contiguous_format
 
     def __str__(self) -> str:
@@ -73,13 +73,21 @@ def choose_compute(device: str, precision: str, threads: int | None = None) -> C
     return Compute(chosen, precision, name)
 
 
-def compiled(network: nn.Module, compute: Compute, asked: str | bool = "auto") -> Callable[[Tensor], Tensor]:
-    """Return the network as a function, compiled where that was asked for (`auto` = on CUDA alone).
+def is_compiled(compute: Compute, asked: str | bool = "auto") -> bool:
+    """Return whether a network is compiled: where that was asked for, and for `auto` on CUDA alone."""
+    return compute.device.type == "cuda" if asked == "auto" else bool(asked)
 
-    The weights are the network's own, under the same names; only who calls the function runs compiled code.
+
+def compiled(network: nn.Module, compute: Compute, asked: str | bool = "auto") -> Callable[[Tensor], Tensor]:
+    """Return the network as a function, compiled where `is_compiled` says so.
+
+    The weights are the network's own, under the same names; only who calls the function runs compiled code. A compiled
+    network's norms are made fusible, in place.
     """
-    is_compiled = compute.device.type == "cuda" if asked == "auto" else bool(asked)
-    return torch.compile(network, dynamic=False) if is_compiled else network
+    if not is_compiled(compute, asked):
+        return network
+    make_norms_fusible(network)
+    return torch.compile(network, dynamic=False)
 
 
 def _device(name: str) -> torch.device:

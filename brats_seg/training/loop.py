@@ -22,7 +22,7 @@ from brats_seg.editions import get_edition
 from brats_seg.errors import CheckpointError, WorkError
 from brats_seg.inference.predict import WEIGHTS, Predictor
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute, compiled
+from brats_seg.networks.compute import Compute, compiled, is_compiled
 from brats_seg.networks.losses import build_loss
 from brats_seg.networks.recomputing import recompute_blocks
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
@@ -134,11 +134,11 @@ class Trainer:
         network = build_network(
             config.network, in_channels=len(store.modalities), out_channels=len(store.regions), seed=config.seed
         )
-        self.layout = compute.layout_of(network, train.layout)
+        self.layout = compute.layout_of(network, train.layout, is_compiled=is_compiled(compute, train.compile))
         self.network = network.to(compute.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
         self._parallel = processes.parallel(self.network)
         self._compiled = compiled(self._parallel, compute, train.compile)
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
         if train.checkpoint_activations:
             recompute_blocks(self.network)
         self.loss = build_loss(train.loss, processes.total)

@@ -1,8 +1,10 @@
 """nnU-Net's loop, run by its own environment: python train_nnunet.py [--keep-freed-memory]
 
 At the first turn it makes nnU-Net's raw folder of the cases and runs nnU-Net's own fingerprint, plan and preprocessing,
-untimed. Each turn then takes batches from nnU-Net's own loader (its worker processes, as many as threads) into its own
-`train_step`: the network that it plans for BraTS (31 M weights, 6 stages), fp32, with patches of 64^3, batch 2.
+untimed; where there is a store and no download, `nnunet_store.py` writes the same from the store. Each turn then takes
+batches from nnU-Net's own loader (its worker processes, as many as threads) into its own `train_step`: the network that
+it plans for BraTS (31 M weights, 6 stages) with batch 2; on a CPU fp32 and patches of 64^3, on a GPU its own automatic
+precision (fp16), its torch.compile and patches of 128^3.
 """
 
 from __future__ import annotations
@@ -18,17 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import measure
+import nnunet_store
 
 Answer = dict[str, Any]
-_DATASET, _PATCH, _BATCH = "Dataset137_BraTS", 64, 2
-_BRATS_NETWORK = {
-    "n_stages": 6,
-    "features_per_stage": [32, 64, 128, 256, 320, 320],
-    "kernel_sizes": [[3, 3, 3]] * 6,
-    "strides": [[1, 1, 1], *([[2, 2, 2]] * 5)],
-    "n_conv_per_stage": [2] * 6,
-    "n_conv_per_stage_decoder": [2] * 5,
-}
+_DATASET, _BATCH = "Dataset137_BraTS", 2
 
 
 class Loop:
@@ -38,29 +33,36 @@ class Loop:
         self._trainer: Any = None
         self._frozen: Any = None
 
-    def __call__(self, what: str, steps: int, scratch: str, files: list[Answer], threads: int, **_: Any) -> Answer:
+    def __call__(self, what: str, steps: int, **task: Any) -> Answer:
         """Train so many steps: `loop` from the loader, `dummy` on one frozen batch."""
         if self._trainer is None:
-            self._start(Path(scratch), files, threads)
+            self._start(**task)
         trainer = self._trainer
         batches = trainer.dataloader_train if what == "loop" else itertools.repeat(self._frozen)
         for batch in itertools.islice(iter(batches), steps):
             loss = trainer.train_step(batch)["loss"]
         return {"patches": steps * _BATCH, "loss": float(loss)}
 
-    def _start(self, scratch: Path, files: list[Answer], threads: int) -> None:
-        folders = {name: str(scratch / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        os.environ.update(folders, nnUNet_n_proc_DA=str(threads), nnUNet_compile="f")
-        base = prepared(scratch, files, threads)
+    def _start(
+        self, scratch: str, files: list[Answer], store: str, threads: int, device: str, patch: int, **_: Any
+    ) -> None:
+        is_gpu = device.startswith("cuda")
+        folders = {name: str(Path(scratch) / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        os.environ.update(folders, nnUNet_n_proc_DA=str(threads), nnUNet_compile="t" if is_gpu else "f")
+        base = Path(scratch) / "nnUNet_preprocessed" / _DATASET
+        if files:
+            prepared(Path(scratch), files, threads, patch)
+        elif not base.is_dir():
+            nnunet_store.write_folder(base, Path(store), patch, _BATCH)
 
         import torch
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1 if is_gpu else threads)
         plans = json.loads((base / "nnUNetPlans.json").read_text())
         plans["continue_training"] = False
         content = json.loads((base / "dataset.json").read_text())
-        trainer = nnUNetTrainer(plans, "3d_bench", 0, content, torch.device("cpu"))
+        trainer = nnUNetTrainer(plans, nnunet_store.CONFIGURATION, 0, content, torch.device(device.split(":")[0]))
         trainer.disable_checkpointing = True
         trainer.initialize()
         trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
@@ -69,7 +71,7 @@ class Loop:
         self._trainer, self._frozen = trainer, next(trainer.dataloader_train)
 
 
-def prepared(scratch: Path, files: list[Answer], threads: int) -> Path:
+def prepared(scratch: Path, files: list[Answer], threads: int, patch: int) -> Path:
     """Return the folder that nnU-Net's own preprocessing made of the cases, with the configuration `3d_bench`."""
     raw, base = scratch / "nnUNet_raw" / _DATASET, scratch / "nnUNet_preprocessed" / _DATASET
     if not base.is_dir():
@@ -84,10 +86,10 @@ def prepared(scratch: Path, files: list[Answer], threads: int) -> Path:
     path = base / "nnUNetPlans.json"
     plans = json.loads(path.read_text())
     architecture = json.loads(json.dumps(plans["configurations"]["3d_fullres"]["architecture"]))
-    architecture["arch_kwargs"].update(_BRATS_NETWORK)
-    plans["configurations"]["3d_bench"] = {
+    architecture["arch_kwargs"].update(nnunet_store.BRATS_NETWORK)
+    plans["configurations"][nnunet_store.CONFIGURATION] = {
         "inherits_from": "3d_fullres",
-        "patch_size": [_PATCH] * 3,
+        "patch_size": [patch] * 3,
         "batch_size": _BATCH,
         "architecture": architecture,
     }
@@ -117,14 +119,7 @@ def write_raw(raw: Path, files: list[Answer]) -> None:
         changed = SimpleITK.GetImageFromArray(values)
         changed.CopyInformation(label)
         SimpleITK.WriteImage(changed, str(raw / "labelsTr" / f"{case['name']}.nii.gz"))
-    content = {
-        "channel_names": {str(number): name for number, name in enumerate(("T1", "T1ce", "T2", "Flair"))},
-        "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
-        "regions_class_order": [1, 2, 3],
-        "numTraining": len(files),
-        "file_ending": ".nii.gz",
-    }
-    (raw / "dataset.json").write_text(json.dumps(content))
+    (raw / "dataset.json").write_text(json.dumps(nnunet_store.dataset_description(len(files))))
 
 
 def keep_freed_memory() -> None:

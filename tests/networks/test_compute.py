@@ -66,10 +66,24 @@ def test_layout_follows_norm_precision_and_what_was_asked(
     assert (found == torch.channels_last_3d) is is_channels_last
 
 
-def test_a_gpu_keeps_its_values_contiguous() -> None:
-    gpu = Compute(torch.device("cuda", 0), "bf16", "")
-    assert gpu.layout_of(nn.Conv3d(1, 1, 1)) == torch.contiguous_format
-    assert gpu.layout_of(nn.Conv3d(1, 1, 1), "channels_last") == torch.channels_last_3d
+@pytest.mark.parametrize(
+    ("norm", "precision", "is_compiled", "is_channels_last"),
+    [
+        (nn.InstanceNorm3d, "bf16", True, True),
+        (nn.InstanceNorm3d, "fp16", True, True),
+        (nn.InstanceNorm3d, "bf16", False, False),
+        (nn.InstanceNorm3d, "fp32", True, False),
+        (lambda channels: nn.GroupNorm(2, channels), "bf16", True, False),
+    ],
+)
+def test_a_gpu_keeps_channels_last_for_compiled_code_of_16_bits(
+    norm: Callable[[int], nn.Module], precision: str, is_compiled: bool, is_channels_last: bool
+) -> None:
+    gpu = Compute(torch.device("cuda", 0), precision, "")
+    network = nn.Sequential(nn.Conv3d(1, 4, 3), norm(4))
+    found = gpu.layout_of(network, is_compiled=is_compiled)
+    assert (found == torch.channels_last_3d) is is_channels_last
+    assert gpu.layout_of(network, "channels_last") == torch.channels_last_3d
 
 
 def test_network_is_compiled_on_a_gpu_alone_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -530,6 +530,7 @@ def test_validation_label_maps_lie_on_the_original_grid(tiny_run: Path, phantom_
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("where", ["disk", "device"])
 def test_step_on_a_gpu_never_waits_for_it(
