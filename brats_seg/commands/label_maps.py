@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_seg.data.cases import Case
+from brats_seg.data.cases import Case, find_cases
 from brats_seg.errors import DataError, UsageError, all_findings
+from brats_seg.evaluation.references import label_maps_in, names_of
 
 __all__ = ["match_label_maps"]
 
 
 def match_label_maps(cases: Sequence[Case], place: Path, what: str, *, is_partial: bool) -> dict[str, Path]:
-    """Return case -> its label map in `place`, a file or a flat folder.
+    """Return case -> its label map in `place`.
+
+    Args:
+        cases: those that are looked for.
+        place: one case's file; a flat folder of `<case>.nii.gz`; a run, whose `validation/` is taken; for references
+            also a download.
+        what: `prediction` or `reference`.
+        is_partial: some of the cases may have none, but not all.
 
     Raises:
-        DataError: names all cases that have two, or none (with `is_partial` only where no case has one).
+        DataError: names all cases that have two, or none.
+        UsageError: one file is given for several cases.
     """
     if place.is_file():
         if len(cases) != 1:
@@ -25,13 +34,29 @@ def match_label_maps(cases: Sequence[Case], place: Path, what: str, *, is_partia
         return {cases[0].name: place}
     if not place.is_dir():
         raise DataError(f"--{what} {place}: no such file or folder")
-    candidates = {case.name: [place / f"{case.name}{suffix}" for suffix in (".nii.gz", ".nii")] for case in cases}
-    there = {name: [path for path in paths if path.is_file()] for name, paths in candidates.items()}
+    folder = place / "validation" if (place / "config.yaml").is_file() else place
+    there = label_maps_in(folder)
+    if what == "reference" and not any(case.name in there for case in cases):
+        there = _references_of_download(folder) or there
+    names = [case.name for case in cases]
     findings = [
-        f"case {name}: two {what}s ({', '.join(map(str, two))}); keep one" for name, two in there.items() if two[1:]
+        f"case {name}: two {what}s ({names_of(there[name])}); keep one"
+        for name in names
+        if len(there.get(name, [])) > 1
     ]
-    if not (is_partial and any(there.values())):
-        findings += [f"case {name}: no {what} {candidates[name][0]}" for name, paths in there.items() if not paths]
+    if not (is_partial and any(name in there for name in names)):
+        some = f"{len(there)} label maps, {', '.join(sorted(there)[:3])} ..." if there else "no label map"
+        missing = [name for name in names if name not in there]
+        findings += [f"case {name}: no {what} {folder / name}.nii.gz (found: {some})" for name in missing]
     if findings:
         raise DataError(all_findings(f"--{what} {place}", findings))
-    return {name: paths[0] for name, paths in there.items() if paths}
+    return {name: there[name][0] for name in names if name in there}
+
+
+def _references_of_download(folder: Path) -> dict[str, list[Path]]:
+    """Return the segmentations of a download's cases; nothing where the folder is none."""
+    try:
+        cases = find_cases(folder, strict=False, allow_missing=True).cases
+    except DataError:
+        return {}
+    return {case.name: [case.label] for case in cases if case.label is not None}

@@ -66,6 +66,22 @@ def test_a_case_of_a_download_is_named_by_cases(phantom_download, case, predicti
     assert "name it by --cases ID" in error
 
 
+def test_a_run_and_a_download_are_places_of_label_maps(phantom_download, case, predictions, tmp_path, capsys) -> None:
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "config.yaml").write_text("")
+    predictions.rename(run_folder / "validation")
+    data = tmp_path / "data" / case.name
+    shutil.copytree(case.folder, data)
+    (data / case.label.name).unlink()
+    words = ("--prediction", run_folder, "--reference", phantom_download, "--slice", "worst")
+    assert figure(data, tmp_path / "a.png", *words) == 0
+    assert figure(data, tmp_path / "b.png", "--prediction", phantom_download) == 2
+    assert f"case {case.name}: no prediction {phantom_download}/{case.name}.nii.gz (found: no label map)" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_missing_modality_is_told_and_the_others_are_drawn(case, tmp_path, capsys) -> None:
     data = tmp_path / "data" / case.name
     shutil.copytree(case.folder, data)
