@@ -172,16 +172,17 @@ def make_subject(
     Raises:
         DataError: no image, another shape, or a label that the edition does not have.
     """
+    of = f"case {name}: " if name else ""
     if not images:
-        raise DataError(f"case {name}: no images; give at least one modality")
+        raise DataError(f"{of}no images; give at least one modality")
     shape = next(iter(images.values())).shape
     given = {**images, "reference": reference, "prediction": prediction}
     for what, volume in given.items():
         if volume is not None and (volume.shape != shape or volume.ndim != 3):
-            raise DataError(f"case {name}: {what} has shape {volume.shape}, expected (K, J, I) = {shape} of the images")
+            raise DataError(f"{of}{what} has shape {volume.shape}, expected (K, J, I) = {shape} of the images")
     for what, label_map in (("reference", reference), ("prediction", prediction)):
         if label_map is not None:
-            edition.check_labels(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)), f"{name}: {what}")
+            edition.check_labels(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)), f"{of}{what}")
     k, j, i = shape
     orientation = orientation_of(affine, (k, j, i))
     return Subject(

@@ -165,7 +165,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         make_subject({}, AFFINE, EDITION)
     with pytest.raises(DataError, match=r"prediction has shape \(1, 1, 1\)"):
         make_subject({"t1": image}, AFFINE, EDITION, prediction=np.zeros((1, 1, 1), np.uint8))
-    with pytest.raises(DataError, match=r"a: reference: labels \[0, 3\], but edition brats2020 has"):
+    with pytest.raises(DataError, match=r"case a: reference: labels \[0, 3\], but edition brats2020 has"):
         make_subject({"t1": image}, AFFINE, EDITION, name="a", reference=labels(a=(3, (slice(1), slice(1), slice(1)))))
 
 
