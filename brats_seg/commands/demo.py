@@ -35,7 +35,7 @@ _FOLDERS = {
     "store": "the same, cropped, as a training store",
     "run": "the trained network: model.safetensors, metrics.csv, curves.png, validation/",
     "predictions": "label maps of the held-out cases, as NIfTI",
-    "evaluation": "cases.csv, summary.json and portal.csv of the held-out cases",
+    "evaluation": "cases.csv, summary.json, portal.csv and report.html of the held-out cases",
 }
 _NOTICE = "The cases are synthetic. These numbers say that the chain works; they say nothing about patients."
 
@@ -51,7 +51,7 @@ def demo(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the whole chain on synthetic cases: check, prepare, train, predict, evaluate.
+    """Run the whole chain on synthetic cases: check, prepare, train, predict, evaluate, report.
 
     Twenty cases are learned from and five held out; training takes some three minutes on two idle CPU cores. Writes
     OUT/download, store, run, predictions and evaluation. A second call continues where an interrupted one stopped.
@@ -71,7 +71,8 @@ def demo(
     _check_and_prepare(out, download, jobs, say, quiet=quiet)
     held_out = _train(out, seed, overrides or [], device, say, quiet=quiet)
     _predict_and_evaluate(out, download, held_out, device, jobs, say, quiet=quiet)
-    say(_report(out))
+    _write_report(out, jobs, say, quiet=quiet)
+    say(_summary(out))
 
 
 command = command_from(demo)
@@ -94,7 +95,7 @@ def _silent(text: str) -> None:
 
 
 def _heading(number: int, verb: str, what: str) -> str:
-    return f"\n== {number} of 6: {verb}\n   {what}\n"
+    return f"\n== {number} of 7: {verb}\n   {what}\n"
 
 
 def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
@@ -175,7 +176,14 @@ def _predict_and_evaluate(
     evaluate(download, predictions, evaluation, "brats2020", cases=cases, jobs=jobs, overwrite=True, quiet=quiet)
 
 
-def _report(out: Path) -> str:
+def _write_report(out: Path, jobs: int, say: Any, *, quiet: bool) -> None:
+    from brats_seg.commands.report import report  # noqa: PLC0415
+
+    say(_heading(7, "report", f"brats-seg report {out / 'evaluation'}"))
+    report([out / "evaluation"], jobs=jobs, overwrite=True, quiet=quiet)
+
+
+def _summary(out: Path) -> str:
     """Return the closing table and the list of what was written."""
     from brats_seg.reporting.tables import format_table  # noqa: PLC0415
 
@@ -195,7 +203,7 @@ def _report(out: Path) -> str:
             "wrote",
             *wrote,
             "",
-            f"next: look at {out / 'run' / 'curves.png'}, or open a prediction over its images with",
+            f"next: open {out / 'evaluation' / 'report.html'} in a browser, or a prediction over its images with",
             f"  brats-seg export itksnap {out / 'download'} --prediction {out / 'predictions'} --out {out / 'itksnap'}",
         ]
     )

@@ -65,6 +65,7 @@ def evaluate(
         Path | None,
         typer.Option("--probabilities", metavar="DIR", help="Folder of <case>_<region>.nii.gz: adds calibration."),
     ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html, too (see report).")] = False,
     missing: Annotated[Missing, typer.Option("--missing", help="A case without a prediction.")] = Missing.ERROR,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -106,13 +107,22 @@ def evaluate(
         overwrite=overwrite,
         is_silent=is_silent(quiet),
     )
+    if report:
+        _write_report(out, edition, jobs, quiet=quiet)
     if quiet:
         return
     for line in result.warnings:
         print(f"warning: {line}", file=sys.stderr)
     print(format_report(result))
     names = ", ".join(path.name for path in result.files)
-    print(f"\nWrote {names} to {out}; next, compare models: brats-seg compare {out} OTHER")
+    print(f"\nWrote {names} to {out}; next, look: brats-seg report {out}; compare: brats-seg compare {out} OTHER")
+
+
+def _write_report(out: Path, edition: str | None, jobs: int, *, quiet: bool) -> None:
+    """Write the evaluation's page with the verb's own function; the evaluation has just replaced what was there."""
+    from brats_seg.commands.report import report  # noqa: PLC0415 (keeps --help fast)
+
+    report([out], edition=edition, jobs=jobs, overwrite=True, quiet=quiet)
 
 
 def _tolerances(text: str | None) -> tuple[float, ...]:
