@@ -128,10 +128,11 @@ def cut(turned: NDArray[_T], plane: str, index: int) -> NDArray[_T]:
     return flat if plane == "axial" else flat[::-1]
 
 
-def slice_with_most(turned: NDArray[np.bool_], plane: str) -> int | None:
-    """Return the index of the slice with the most voxels of a turned mask; None where it has none."""
-    counts = np.count_nonzero(turned, axis=tuple(axis for axis in range(3) if axis != plane_axis(plane)))
-    return int(counts.argmax()) if counts.any() else None
+def slice_with_most(turned: NDArray[np.bool_] | NDArray[np.uint8], plane: str) -> int | None:
+    """Return the index of the slice with the most voxels of a turned mask (or the largest sum); None for all 0."""
+    others = tuple(axis for axis in range(3) if axis != plane_axis(plane))
+    sums = np.count_nonzero(turned, axis=others) if turned.dtype == bool else turned.sum(axis=others, dtype=np.int64)
+    return int(sums.argmax()) if sums.any() else None
 
 
 def box_of(turned: NDArray[np.bool_], margin: tuple[int, int, int] = (0, 0, 0), *, outliers: float = 0.0) -> Box:
