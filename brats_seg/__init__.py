@@ -22,11 +22,13 @@ except metadata.PackageNotFoundError:  # a checkout that was never installed
 __all__ = ["__version__", "load_model"]
 
 
-def load_model(place: str | PathLike[str], *, device: str = "auto", overrides: Sequence[str] = ()) -> Model:
+def load_model(
+    place: str | PathLike[str] | Sequence[str | PathLike[str]], *, device: str = "auto", overrides: Sequence[str] = ()
+) -> Model:
     """Return a trained model for notebooks and services, loaded once; `brats_seg.inference.model` describes it.
 
     Args:
-        place: the folder of a run, or the name of a model of the package (`starter`).
+        place: the folder of a run, or the name of a model of the package (`starter`); several predict together.
         device: auto, cpu, cuda or cuda:N.
         overrides: settings of inference, such as `["inference.tta=flips"]`.
 

@@ -71,6 +71,11 @@ class RunConfig(Settings):
     def _stopping_needs_held_out_cases(self) -> Self:
         if self.data.fold == "none" and self.train.early_stopping is not None:
             raise ValueError("train.early_stopping needs held-out cases, and data.fold=none holds out none")
+        if self.data.fold == "none" and self.inference.window == "auto":
+            raise ValueError(
+                "inference.window=auto is chosen on held-out cases, and data.fold=none holds out none; "
+                "use null (the training patch), or the size that a fold has chosen"
+            )
         return self
 
 

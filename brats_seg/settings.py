@@ -266,14 +266,17 @@ class PostprocessingConfig(Settings):
 class InferenceConfig(Settings):
     """How whole cases are predicted, in validation and by `brats-seg predict`."""
 
-    window: tuple[int, int, int] | None = None
-    """Window in voxels as (K, J, I); null = the training patch: normalisation layers see the window's statistics."""
+    window: tuple[int, int, int] | Literal["auto"] | None = None
+    """Window in voxels as (K, J, I); null = the training patch: normalisation layers see the window's statistics. auto
+    = at the end of the training 1, 1.25 and 1.5 times the patch are tried on the held-out cases; the best is kept."""
     overlap: float = Field(0.5, ge=0, lt=1)
     """Smallest share of a window that its neighbour covers again."""
     tta: Literal["none", "flips"] | tuple[Literal["K", "J", "I"], ...] = "none"
     """Test-time augmentation: mean probability over all eight mirrorings, or those along some axes ([I]: two)."""
     batch: int = Field(1, ge=1)
-    """Windows that go through the network together."""
+    """Windows and their mirrorings that go through the network together; without effect on the result."""
+    compile: Literal["auto", True, False] = "auto"
+    """Whether torch.compile makes the network's kernels for `predict`; auto = on CUDA, for many cases."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Probability from which a voxel belongs to a region."""
     postprocessing: PostprocessingConfig = PostprocessingConfig()

@@ -11,6 +11,7 @@ import typer
 from brats_seg.commands.options import (
     EditionOption,
     JobsOption,
+    ModalitiesOption,
     QuietOption,
     command_from,
     default_jobs,
@@ -18,6 +19,7 @@ from brats_seg.commands.options import (
 )
 from brats_seg.data.audit import SEVERITIES, Audit, Finding, audit_download
 from brats_seg.data.cases import Download, find_cases
+from brats_seg.data.numbered import parse_modalities
 from brats_seg.errors import OutputError
 from brats_seg.files import make_output_folder, require_outside, write_json
 from brats_seg.reporting.tables import format_table
@@ -30,6 +32,7 @@ _JOBS = default_jobs()
 def check(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A download, or the folder of one case; only read.")],
     edition: EditionOption = None,
+    modalities: ModalitiesOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write every finding to this file.")
     ] = None,
@@ -49,7 +52,8 @@ def check(
     """
     if json_file is not None:
         _require_writable(json_file, data)
-    download = find_cases(data, edition=edition, strict=False)
+    channels = None if modalities is None else parse_modalities(modalities)
+    download = find_cases(data, edition=edition, channels=channels, strict=False)
     audit = _audit(download, jobs, is_silent(quiet))
     if json_file is not None:
         write_json(json_file, audit.as_json())

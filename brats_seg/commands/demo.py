@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from brats_seg import __version__
+from brats_seg.commands.demo_real import predict_real_case, real_case
 from brats_seg.commands.options import (
     DeviceOption,
     JobsOption,
@@ -55,7 +56,8 @@ def demo(
 
     Twenty cases are learned from and five held out; training takes some three minutes on two idle CPU cores. Writes
     OUT/download, store, run, predictions and evaluation. A second call continues where an interrupted one stopped.
-    The cases are synthetic: the numbers say nothing about patients.
+    The cases are synthetic: the numbers say nothing about patients. Where the environment variable BRATS_SEG_DATA names
+    a folder of real cases, the model `starter` also predicts the first of them, into OUT/real.
 
     \b
     Examples:
@@ -64,6 +66,7 @@ def demo(
     """
     prepare_process()  # before torch is imported
     _check_settings(overrides or [])
+    real = real_case()
     _open_folder(out, {"version": __version__, "seed": seed, "overrides": list(overrides or [])}, overwrite=overwrite)
     say = _silent if quiet else _say
     say(f"brats-seg demo in {out}\n{_NOTICE}")
@@ -71,6 +74,8 @@ def demo(
     _check_and_prepare(out, download, jobs, say, quiet=quiet)
     held_out = _train(out, seed, overrides or [], device, say, quiet=quiet)
     _predict_and_evaluate(out, download, held_out, device, jobs, say, quiet=quiet)
+    if real is not None:
+        predict_real_case(real, out, device, say, overwrite=overwrite, quiet=quiet)
     _write_report(out, jobs, say, quiet=quiet)
     say(_summary(out))
 
@@ -108,7 +113,7 @@ def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> Non
     if out.is_dir() and any(out.iterdir()) and not record.is_file():
         raise OutputError(f"{out}: holds files that are no demo's; choose a new or empty folder")
     if record.is_file() and overwrite:
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, "real"):
             shutil.rmtree(out / name, ignore_errors=True)
         record.unlink()
     if record.is_file() and (own := read_json(record)) != settings:
@@ -170,7 +175,7 @@ def _predict_and_evaluate(
 
     predictions, evaluation, cases = out / "predictions", out / "evaluation", ",".join(held_out)
     say(_heading(5, "predict", f"brats-seg predict {out / 'run'} {download} {predictions} --cases {cases}"))
-    predict(str(out / "run"), [str(download), str(predictions)], cases=cases, device=device, quiet=quiet)
+    predict([str(out / "run"), str(download), str(predictions)], cases=cases, device=device, quiet=quiet)
     words = f"{download} {predictions} --protocol brats2020 --out {evaluation} --cases {cases}"
     say(_heading(6, "evaluate", f"brats-seg evaluate {words}"))
     evaluate(download, predictions, evaluation, "brats2020", cases=cases, jobs=jobs, overwrite=True, quiet=quiet)

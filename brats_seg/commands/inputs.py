@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brats_seg.commands.options import select_cases
 from brats_seg.data.cases import Case, case_from_files, find_cases
-from brats_seg.editions import edition_of_files
+from brats_seg.data.numbered import parse_modalities
 from brats_seg.errors import DataError, OutputError, UsageError
 from brats_seg.files import require_outside
 
@@ -31,12 +31,14 @@ class Request:
     cases: str | None
     shard: tuple[int, int] | None = None
     """(number from 1, of how many): which part of the cases."""
+    channels: tuple[str, ...] | None = None
+    """Modalities of nnU-Net's numbered channels, in order."""
 
-    def find(self, modalities: Sequence[str], *, allow_missing: bool, could_miss: bool) -> list[Case]:
+    def find(self, own_edition: str, *, allow_missing: bool, could_miss: bool) -> list[Case]:
         """Return the cases asked for.
 
         Args:
-            modalities: those of the model.
+            own_edition: the model's, for cases whose names tell none.
             allow_missing: cases may lack modalities, but not all.
             could_miss: the model could do without; an error about a missing modality then names the option.
 
@@ -46,29 +48,40 @@ class Request:
             UsageError: unknown names.
         """
         try:
-            return self._found(modalities, allow_missing)
+            return self._found(own_edition, allow_missing)
         except DataError as error:
-            if not could_miss or allow_missing or not self._is_found_with_less(modalities):
+            if not could_miss or allow_missing or not self._is_found_with_less(own_edition):
                 raise
             raise DataError(f"{error}; this model can do with fewer modalities: add --allow-missing") from error
 
-    def _is_found_with_less(self, modalities: Sequence[str]) -> bool:
+    def _is_found_with_less(self, own_edition: str) -> bool:
         try:
-            return bool(self._found(modalities, allow_missing=True))
+            return bool(self._found(own_edition, allow_missing=True))
         except DataError:
             return False
 
-    def _found(self, modalities: Sequence[str], allow_missing: bool) -> list[Case]:
+    def _found(self, own_edition: str, allow_missing: bool) -> list[Case]:
         if self.data is not None:
             require_outside(self.output, self.data)
-            found = _in_folder(self.data, self.edition, self.cases, allow_missing)
+            found = self._in_folder(self.data, own_edition, allow_missing)
             return found if self.shard is None else found[self.shard[0] - 1 :: self.shard[1]]
-        edition = self.edition or edition_of_files(modalities)
+        edition = self.edition or own_edition
         case = case_from_files(self.files, name=self.name, edition=edition, allow_missing=allow_missing)
         target = self.output / f"{case.name}.nii.gz"
         if target.resolve() in {path.resolve() for path in self.files.values()}:
             raise OutputError(f"{target}: is an input image, which is never written to; choose another OUT or --name")
         return [case]
+
+    def _in_folder(self, data: Path, own_edition: str, allow_missing: bool) -> list[Case]:
+        otherwise = self.edition or own_edition  # where names tell nothing, the labels asked for are the input's
+        try:
+            download = find_cases(data, otherwise=otherwise, channels=self.channels, allow_missing=allow_missing)
+        except DataError:
+            if self.edition is None:
+                raise
+            download = find_cases(data, edition=self.edition, channels=self.channels, allow_missing=allow_missing)
+        names = set(select_cases([case.name for case in download.cases], self.cases))
+        return [case for case in download.cases if case.name in names]
 
 
 def read_request(
@@ -79,11 +92,12 @@ def read_request(
     edition: str | None = None,
     cases: str | None = None,
     shard: str | None = None,
+    modalities: str | None = None,
 ) -> Request:
     """Return what words such as DATA OUT KEY=VALUE and the options of explicit files ask for.
 
     Raises:
-        UsageError: there are too few or too many folders, or a shard that is none.
+        UsageError: there are too few or too many folders, a shard that is none, or unknown modalities.
     """
     given = {modality: path for modality, path in files.items() if path is not None}
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
@@ -93,9 +107,12 @@ def read_request(
         raise UsageError(f"predict: found {places}, expected {what}; such as: brats-seg predict RUN DATA OUT")
     if given and shard is not None:
         raise UsageError(f"--shard {shard}: is for a folder of cases, and explicit files are one case; leave it out")
+    if given and modalities is not None:
+        raise UsageError(f"--modalities {modalities}: is for a folder of nnU-Net's; --t1 and so on name theirs already")
     data = None if given else Path(places[0])
     part = None if shard is None else _part_of(shard)
-    return Request(data, given, Path(places[-1]), overrides, name, edition, cases, part)
+    channels = None if modalities is None else parse_modalities(modalities)
+    return Request(data, given, Path(places[-1]), overrides, name, edition, cases, part, channels)
 
 
 def _part_of(shard: str) -> tuple[int, int]:
@@ -103,15 +120,3 @@ def _part_of(shard: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UsageError(f"--shard {shard!r}: expected I/N with I from 1 to N, such as 1/4")
     return int(number), int(count)
-
-
-def _in_folder(data: Path, edition: str | None, wanted: str | None, allow_missing: bool) -> list[Case]:
-    try:
-        download = find_cases(data, allow_missing=allow_missing)
-    except DataError:
-        if edition is None:
-            raise
-        # names that tell nothing: the labels asked for are the input's
-        download = find_cases(data, edition=edition, allow_missing=allow_missing)
-    names = set(select_cases([case.name for case in download.cases], wanted))
-    return [case for case in download.cases if case.name in names]

@@ -17,6 +17,7 @@ __all__ = [
     "DeviceOption",
     "EditionOption",
     "JobsOption",
+    "ModalitiesOption",
     "OverwriteOption",
     "QuietOption",
     "command_from",
@@ -26,6 +27,14 @@ __all__ = [
 
 EditionOption = Annotated[
     str | None, typer.Option("--edition", metavar="NAME", help="Edition of the data, over what names and labels tell.")
+]
+ModalitiesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--modalities",
+        metavar="M,M",
+        help="Modalities of nnU-Net's <case>_0000.nii.gz, <case>_0001.nii.gz ..., such as t1,t1c,t2,flair.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Processes that work at the same time.")]

@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
 
-from brats_seg.commands.inputs import Request, read_request
+from brats_seg.commands.inputs import read_request
 from brats_seg.commands.options import (
     CasesOption,
     DeviceOption,
+    ModalitiesOption,
     OverwriteOption,
     QuietOption,
     command_from,
+    default_jobs,
     is_silent,
 )
 from brats_seg.commands.process import prepare_process
 from brats_seg.data.cases import Case
 from brats_seg.editions import get_edition
-from brats_seg.errors import BratsSegError, DataError, WorkError, all_findings
+from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
-from brats_seg.inference.outputs import PredictionFolder, Wanted
+from brats_seg.inference.outputs import RECORD, PredictionFolder, Wanted
 
 if TYPE_CHECKING:
-    from brats_seg.inference.predict import Predictor
+    from torch import Tensor
+
+    from brats_seg.inference.ensemble import Ensemble, Member
     from brats_seg.preprocessing.prepare import PreparedCase
 
 __all__ = ["command", "predict"]
 
 _Task = tuple[Case, Wanted]
-_ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Folder that brats-seg train wrote, or starter: the bundled model.")
-]
 _MissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Cases may lack modalities, if the model has learned to do without.")
 ]
 _ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases, one a process.")
 ]
+_LabelsOption = Annotated[
+    str | None,
+    typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
+]
 _FileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Explicit image of one case, in place of DATA.")]
 
 
 def predict(
-    model: _ModelArgument,
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="DATA OUT [KEY=VALUE]",
-            help="A download, a folder of cases or one case; where to write; inference settings.",
+            metavar="MODEL... DATA OUT [KEY=VALUE]...",
+            help="Folder that brats-seg train wrote, or starter (the bundled model), or several: an ensemble; a "
+            "download, a folder of cases or one case; where to write; inference settings, for all models.",
         ),
     ],
     t1: _FileOption = None,
@@ -61,12 +66,10 @@ def predict(
     name: Annotated[
         str | None, typer.Option("--name", metavar="CASE", help="Name of the case of explicit files.")
     ] = None,
-    edition: Annotated[
-        str | None,
-        typer.Option("--edition", metavar="NAME", help="Edition of the labels written (default: the input's)."),
-    ] = None,
+    edition: _LabelsOption = None,
     cases: CasesOption = None,
     shard: _ShardOption = None,
+    modalities: ModalitiesOption = None,
     allow_missing: _MissingOption = False,
     device: DeviceOption = "auto",
     save_probabilities: Annotated[
@@ -78,7 +81,9 @@ def predict(
 ) -> None:
     """Write a NIfTI label map for each case, in the geometry of its T1 and the labels of its edition.
 
-    Cases need no segmentation. Cases that the same model has made already are passed over. For research only.
+    Cases need no segmentation. Cases that the same model has made already are passed over. Several models, or the
+    folder of all folds, predict together: their probabilities are averaged, each with its own windows; threshold and
+    post-processing are those of the first model, unless KEY=VALUE says otherwise. For research only.
 
     \b
     Examples:
@@ -87,34 +92,58 @@ def predict(
       brats-seg predict runs/first OUT --t1 a.nii.gz --t1c b.nii.gz --t2 c.nii.gz --flair d.nii.gz
       brats-seg predict runs/first DATA predictions --device cuda:1 --shard 2/4
       brats-seg predict starter OUT --t1c b.nii.gz --flair d.nii.gz --allow-missing
+      brats-seg predict starter Dataset001/imagesTs predictions --modalities t1,t1c,t2,flair
+      brats-seg predict runs/first runs/second DATA predictions
     """
     prepare_process()
-    from brats_seg.inference.model import can_miss_modalities, require_dropout  # noqa: PLC0415 (torch)
-    from brats_seg.inference.predict import describe_run, load_predictor, read_run_config  # noqa: PLC0415
-    from brats_seg.networks.bundled import find_model  # noqa: PLC0415
-    from brats_seg.networks.compute import choose_compute  # noqa: PLC0415
+    from brats_seg.inference.ensemble import find_members, load_ensemble  # noqa: PLC0415 (torch)
+    from brats_seg.inference.model import can_miss_modalities, require_dropout  # noqa: PLC0415
 
-    run = find_model(model)
     files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
-    request = read_request(words, files, name=name, edition=edition, cases=cases, shard=shard)
-    config = read_run_config(run, request.overrides)
+    models, rest = _split(words, has_files=any(files.values()))
+    request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard, modalities=modalities)
+    members = find_members(models, request.overrides)
+    configs = [member.config for member in members]
     if allow_missing:
-        require_dropout(config, model)
-    could_miss = can_miss_modalities(config)
-    found = request.find(describe_run(run).modalities, allow_missing=allow_missing, could_miss=could_miss)
-    predictor = load_predictor(run, config, choose_compute(device, config.train.precision))
+        require_dropout(configs, " + ".join(models))
+    own_edition = members[0].description.own_edition
+    found = request.find(own_edition, allow_missing=allow_missing, could_miss=can_miss_modalities(configs))
+    ensemble = load_ensemble(members, device, num_cases=len(found))
     wanted = {case.name: Wanted(case.name, edition or case.edition, case.missing) for case in found}
-    _check_editions(predictor, {e for case in found for e in (case.edition, wanted[case.name].edition)})
-    folder = _open_folder(request, predictor, run, save_probabilities)
-    folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
-    todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
-    if not quiet:
-        _say_plan(f"model: {model}, device: {predictor.compute}", todo, len(wanted))
-    failures = _predict_all(predictor, todo, folder, save_probabilities, is_silent(quiet))
+    _check_editions(ensemble, {e for case in found for e in (case.edition, wanted[case.name].edition)})
+    made_by = {**ensemble.made_by(), "has_probabilities": save_probabilities}
+    record = provenance(device=str(ensemble), models=[str(member.run.resolve()) for member in members])
+    with PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None) as folder:
+        folder.require_replaceable(list(wanted.values()), overwrite=overwrite)
+        todo = [(case, wanted[case.name]) for case in found if not folder.is_made(wanted[case.name])]
+        if not quiet:
+            _say_plan(_in_words(members, ensemble), todo, len(wanted))
+        failures = _predict_all(ensemble, todo, folder, save_probabilities, is_silent(quiet))
+    _say_doubts(folder, [one.case for _, one in todo])
     if failures:
         raise WorkError(all_findings(f"{len(todo) - len(failures)} of {len(todo)} cases predicted", failures))
     if not quiet:
         _say_done(len(todo), request.output, request.data or "DATA")
+
+
+def _split(words: Sequence[str], *, has_files: bool) -> tuple[list[str], list[str]]:
+    """Return the models, and the words behind them.
+
+    Raises:
+        UsageError: there is no model, or no OUT.
+    """
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    places = [word for word in words if word not in overrides]
+    num_last = 1 if has_files else 2
+    if len(places) <= num_last:
+        what = "MODEL and OUT beside --t1, --t1c, --t2, --flair" if has_files else "MODEL, DATA and OUT"
+        raise UsageError(f"predict: found {places}, expected {what}; such as: brats-seg predict RUN DATA OUT")
+    return places[:-num_last], [*places[-num_last:], *overrides]
+
+
+def _in_words(members: Sequence[Member], ensemble: Ensemble) -> str:
+    runs = ", ".join(str(member.run) for member in members)
+    return f"model: {runs}, device: {ensemble}" if len(members) == 1 else f"{len(members)} models: {runs}; {ensemble}"
 
 
 def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
@@ -122,6 +151,22 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
     for _, wanted in todo:
         if wanted.missing:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
+
+
+def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
+    """Print one line about the cases that do not look like the training cases; all reasons stand in the record."""
+    doubts = {case: found for case in cases if (found := folder.warnings(case))}
+    if not doubts:
+        return
+    names = ", ".join(list(doubts)[:3]) + ", ..." * (len(doubts) > 3)
+    first = next(iter(doubts.values()))
+    more = f" (and {len(first) - 1} more)" * (len(first) > 1)
+    which = "" if len(doubts) == 1 else "the first: "
+    print(
+        f"warning: {len(doubts)} of {len(cases)} cases do not look like the training cases: {names}; "
+        f"{which}{first[0]}{more}; see {folder.folder / RECORD}",
+        file=sys.stderr,
+    )
 
 
 def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
@@ -132,70 +177,59 @@ def _say_done(num_cases: int, output: Path, data: Path | str) -> None:
     )
 
 
-def _check_editions(predictor: Predictor, names: Iterable[str]) -> None:
+def _check_editions(ensemble: Ensemble, names: Iterable[str]) -> None:
     findings = []
     for name in sorted(names):
         try:
-            predictor.check_edition(get_edition(name), f"edition {name}")
+            ensemble.check_edition(get_edition(name), f"edition {name}")
         except DataError as error:
             findings.append(str(error))
     if findings:
         raise DataError(all_findings("the model does not fit", findings))
 
 
-def _open_folder(request: Request, predictor: Predictor, model: Path, save_probabilities: bool) -> PredictionFolder:
-    settings = predictor.inference.model_dump(mode="json")
-    made_by = {
-        "weights_sha256": [predictor.weights_hash],
-        "inference": settings,
-        "precision": predictor.compute.precision,
-        "has_probabilities": save_probabilities,
-    }
-    record = provenance(device=str(predictor.compute), models=[str(model.resolve())])
-    return PredictionFolder(request.output, made_by, record, is_shared=request.shard is not None)
-
-
 def _predict_all(
-    predictor: Predictor, todo: Sequence[_Task], folder: PredictionFolder, save_probabilities: bool, silent: bool
+    ensemble: Ensemble, todo: Sequence[_Task], folder: PredictionFolder, save_probabilities: bool, silent: bool
 ) -> list[str]:
-    """Predict and write every case, the next one read meanwhile; return a line for each that failed."""
-    from brats_seg.inference.model import predict_prepared  # noqa: PLC0415
+    """Predict and write every case, reading and writing beside the network; return a line for each that failed.
 
-    failures = []
-    prepared = _read_ahead([case for case, _ in todo])
-    for (_, wanted), outcome in tqdm(zip(todo, prepared, strict=True), total=len(todo), unit="case", disable=silent):
-        try:
-            if isinstance(outcome, BratsSegError):
-                raise outcome
-            made = predict_prepared(predictor, outcome, wanted.edition, with_probabilities=save_probabilities)
-            folder.write(wanted, made.label_map, outcome.header_bytes, made.probabilities)
-        except BratsSegError as error:
-            failures.append(str(error))
+    Raises:
+        OutOfMemoryError: there was not enough for the very first case.
+    """
+    from brats_seg.inference.memory import OutOfMemoryError  # noqa: PLC0415 (torch)
+    from brats_seg.inference.model import as_prediction  # noqa: PLC0415
+    from brats_seg.inference.reading import read_case  # noqa: PLC0415
+    from brats_seg.inference.stream import stream  # noqa: PLC0415
+
+    def read(task: _Task) -> PreparedCase:
+        return read_case(task[0], ensemble.reference, allow_missing=True)  # what may be missing was decided before
+
+    def make(task: _Task, case: PreparedCase) -> Tensor:
+        return ensemble.probabilities(case.image, case.mean, case.sd).cpu()
+
+    def write(task: _Task, case: PreparedCase, probabilities: Tensor) -> None:
+        wanted = task[1]
+        made = as_prediction(ensemble, case, probabilities, wanted.edition, with_probabilities=save_probabilities)
+        geometry = None if case.placement is None else case.notes[0]
+        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, case.warnings, geometry)
+
+    failures: list[str] = []
+    num_readers, num_writers = _threads(ensemble)
+    outcomes = stream(todo, read, make, write, num_readers=num_readers, num_writers=num_writers)
+    for number, (task, error) in enumerate(tqdm(outcomes, total=len(todo), unit="case", disable=silent)):
+        if isinstance(error, OutOfMemoryError) and len(failures) == number:
+            raise error  # the next cases would fare no better
+        if error is not None:
+            text = str(error)
+            failures.append(text if text.startswith("case ") else f"case {task[0].name}: {text}")
     return failures
 
 
-def _read_ahead(cases: Sequence[Case]) -> Iterator[PreparedCase | BratsSegError]:
-    """Yield each case as prepared for the network, or the error that it has; the next is read in a thread.
-
-    Which cases may lack modalities has been decided before.
-    """
-    from brats_seg.preprocessing.prepare import prepare_case  # noqa: PLC0415 (MONAI)
-
-    def read(case: Case) -> PreparedCase | BratsSegError:
-        try:
-            return prepare_case(case, with_label=False, allow_missing=True)
-        except BratsSegError as error:
-            return error
-
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        ahead = [reader.submit(read, case) for case in cases[:1]]
-        for following in [*cases[1:], None]:
-            if not ahead:
-                return
-            current = ahead.pop()
-            if following is not None:
-                ahead.append(reader.submit(read, following))
-            yield current.result()
+def _threads(ensemble: Ensemble) -> tuple[int, int]:
+    """Return how many threads read and write: one each beside a network that needs the cores, more beside a GPU."""
+    if ensemble.first.compute.device.type != "cuda":
+        return 1, 1
+    return max(1, min(4, default_jobs() // 2)), max(1, min(2, default_jobs() // 4))
 
 
 command = command_from(predict)

@@ -13,6 +13,7 @@ from brats_seg.commands.options import (
     CasesOption,
     EditionOption,
     JobsOption,
+    ModalitiesOption,
     OverwriteOption,
     QuietOption,
     command_from,
@@ -21,6 +22,7 @@ from brats_seg.commands.options import (
     select_cases,
 )
 from brats_seg.data.cases import Case, find_cases
+from brats_seg.data.numbered import parse_modalities
 from brats_seg.errors import DataError, WorkError, all_findings
 from brats_seg.files import require_outside
 
@@ -37,6 +39,7 @@ def prepare(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder to write: new, empty, or a store to add to.")],
     edition: EditionOption = None,
     cases: CasesOption = None,
+    modalities: ModalitiesOption = None,
     jobs: JobsOption = _JOBS,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -53,7 +56,8 @@ def prepare(
       brats-seg prepare MICCAI_BraTS2020_TrainingData store --jobs 4
     """
     require_outside(store, data)
-    usable, problems = _find(data, edition, cases)
+    channels = None if modalities is None else parse_modalities(modalities)
+    usable, problems = _find(data, edition, cases, channels)
     outcomes = _fill(usable, store, jobs, overwrite, is_silent(quiet))
     if not quiet:
         for note in (note for outcome in outcomes for note in outcome.notes):
@@ -70,9 +74,11 @@ def prepare(
 command = command_from(prepare)
 
 
-def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Case], list[str]]:
+def _find(
+    data: Path, edition: str | None, wanted: str | None, channels: Sequence[str] | None
+) -> tuple[list[Case], list[str]]:
     """Return the selected cases that can be prepared, and what is wrong with the others."""
-    download = find_cases(data, edition=edition, strict=False)
+    download = find_cases(data, edition=edition, channels=channels, strict=False)
     names = set(select_cases([case.name for case in download.cases], wanted))
     problems = [problem for problem in download.found_problems if problem.case in names]
     names -= {problem.case for problem in problems}

@@ -147,9 +147,11 @@ def train_fold(config: RunConfig, session: Session) -> list[Row]:
 
 def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher) -> list[Row]:
     from brats_seg.evaluation.summary import summarize  # noqa: PLC0415
+    from brats_seg.inference.likeness import REFERENCE, make_reference, write_reference  # noqa: PLC0415
     from brats_seg.inference.predict import load_predictor  # noqa: PLC0415
     from brats_seg.preprocessing.store import open_store  # noqa: PLC0415
     from brats_seg.training.validation import write_validation  # noqa: PLC0415
+    from brats_seg.training.windows import choose_window  # noqa: PLC0415
 
     run, processes = Path(config.output), session.processes
     if processes.is_first:
@@ -164,9 +166,14 @@ def _train_watched(config: RunConfig, session: Session, watcher: TrainingWatcher
     if trainer.progress.is_finished and (run / "validation" / "cases.csv").is_file():
         watcher.said(f"{run}: finished already at step {trainer.progress.step}; nothing to do")
         return []
+    if processes.is_first and not (run / REFERENCE).is_file():
+        write_reference(run, make_reference(trainer.pool.cases, trainer.modalities))
     watcher.begin(trainer.progress.step, epoch_steps=-(-len(trainer.pool.cases) // config.train.batch))
     trainer.run()
     watcher.draw()
+    if config.inference.window == "auto":
+        config, table = choose_window(run, config, trainer.validation_cases, session.compute, processes)
+        watcher.said(table)
     predictor = load_predictor(run, config, session.compute)
     num_own = len(processes.share(trainer.validation_cases))
     tick = watcher.validating(num_own)
@@ -208,13 +215,16 @@ def _begin_or_resume(
 
 
 def _check_run_folder(run: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
+    from brats_seg.training.windows import has_chosen_window  # noqa: PLC0415
+
     require_outside(run, Path(config.data.store or ""))
     path = run / "config.yaml"
     if resume:
         if not path.is_file():
             return
         own = parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), source=str(path))
-        differing = [line for line in config_differences(own, config) if not line.startswith("output:")]
+        accepted = ["output:", *["inference.window:"] * has_chosen_window(run, config)]
+        differing = [line for line in config_differences(own, config) if not line.startswith(tuple(accepted))]
         if differing:
             raise ConfigError(f"--resume: {path} has other settings than asked for: {'; '.join(differing)}")
     elif path.exists() and not overwrite:

@@ -14,17 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_seg.data.layout import (
-    Found,
-    ImageFile,
-    Listing,
-    is_segmentation_name,
-    list_folder,
-    name_of,
-    split_stem,
-    stem_of,
-)
+from brats_seg.data.layout import Listing, is_segmentation_name, list_folder, name_of
 from brats_seg.data.nifti import read_header, read_label_map
+from brats_seg.data.stems import Found, ImageFile, split_stem, stem_of
 from brats_seg.editions import (
     EDITIONS,
     MODALITY_ALIASES,
@@ -102,26 +94,38 @@ class Download:
         return tuple(str(problem) for problem in self.found_problems)
 
 
-def find_cases(root: Path, *, edition: str | None = None, strict: bool = True, allow_missing: bool = False) -> Download:
-    """Return the cases in a folder: a folder of cases at any depth, one case's folder, or MSD's Task01.
+def find_cases(
+    root: Path,
+    *,
+    edition: str | None = None,
+    otherwise: str | None = None,
+    channels: Sequence[str] | None = None,
+    strict: bool = True,
+    allow_missing: bool = False,
+) -> Download:
+    """Return the cases in a folder: of cases at any depth, of one case, MSD's Task01, or nnU-Net's numbered channels.
 
     Args:
         root: the folder; only read.
         edition: name of the edition of all cases, over what names and labels tell; names may then be anything.
+        otherwise: name of the edition of cases whose names tell none; None = that is an error.
+        channels: modalities of nnU-Net's numbered channels, in order; None = as its `dataset.json` tells.
         strict: raise when a case has a problem; else such cases are returned with the files that they have.
         allow_missing: a case may lack modalities, as long as it has one; that is no problem then.
 
     Raises:
         DataError: no folder, no cases, an edition that cannot be told, editions that do not go together, and
             (strict) all problems of all cases.
-        UsageError: there is no such edition.
+        UsageError: there is no such edition; channels are named, and none are numbered.
     """
-    wanted = None if edition is None else get_edition(edition)
-    listing = list_folder(_require_folder(root))
+    wanted, default = (None if name is None else get_edition(name) for name in (edition, otherwise))
+    listing = list_folder(_require_folder(root), channels)
+    if channels is not None and not listing.numbered:
+        raise UsageError(f"--modalities: no file in {root} is named such as <case>_0000.nii.gz; leave it out")
     found, passed_over = _drop_imageless_copies(listing)
     if not found:
-        raise DataError(_nothing_found(root))
-    cases, problems, unused = _cases_from(found, wanted, _read_mappings(listing.mappings))
+        raise DataError(_nothing_found(root, listing.nameless))
+    cases, problems, unused = _cases_from(found, wanted, default, _read_mappings(listing.mappings))
     problems = sorted(_duplicate_names(cases) + problems, key=lambda problem: problem.case)
     if allow_missing:
         problems = _without_missing(problems, cases)
@@ -162,6 +166,9 @@ def case_from_files(
         if modality not in wanted.modalities:
             hint = did_you_mean(token, wanted.modalities)
             raise UsageError(f"modality {token!r} is unknown in edition {edition}{hint}")
+        named = modality_of_token(split_stem(stem_of(Path(path).name) or "")[1])
+        if named not in (None, modality):
+            raise UsageError(f"{path}: given as {modality}, but its name says {named}; give it as that, or rename it")
         files.setdefault(modality, []).append(ImageFile(Path(path)))
     folder = next((file[0].path for file in files.values()), Path()).absolute().parent
     found = Found("", folder, files)
@@ -200,7 +207,12 @@ def _drop_imageless_copies(listing: Listing) -> tuple[list[Found], list[Path]]:
     return left, listing.passed_over + copies
 
 
-def _nothing_found(root: Path) -> str:
+def _nothing_found(root: Path, nameless: Sequence[Path]) -> str:
+    if nameless:
+        return (
+            f"{nameless[0]}: files such as <case>_0000.nii.gz do not tell their modality; name those of 0000, 0001 ... "
+            "in order, such as --modalities t1,t1c,t2,flair"
+        )
     names = sorted(path.name for path in root.iterdir())
     expected = "expected <case>/<case>_t1.nii.gz and so on, as BraTS gives them out"
     if not names:
@@ -214,9 +226,9 @@ def _nothing_found(root: Path) -> str:
 
 
 def _cases_from(
-    found: Sequence[Found], wanted: Edition | None, mapping: _Mapping
+    found: Sequence[Found], wanted: Edition | None, default: Edition | None, mapping: _Mapping
 ) -> tuple[list[Case], list[Problem], list[Path]]:
-    editions = [wanted] * len(found) if wanted else _tell_editions(found)
+    editions = [wanted] * len(found) if wanted else _tell_editions(found, default)
     cases: list[Case] = []
     problems: list[Problem] = []
     unused: list[Path] = []
@@ -281,8 +293,12 @@ def _require_one_store(cases: Sequence[Case]) -> None:
         )
 
 
-def _tell_editions(found: Sequence[Found]) -> list[Edition]:
+def _tell_editions(found: Sequence[Found], default: Edition | None) -> list[Edition]:
     """Return the edition of each case, by its name, then its grid, then the label values of the set it lies in."""
+    has_edition = [default is None or bool(editions_of_case_name(one.name)) for one in found]
+    if default is not None and not all(has_edition):
+        named = iter(_tell_editions([one for one, has in zip(found, has_edition, strict=True) if has], None))
+        return [next(named) if has else default for has in has_edition]
     _require_known_names(found)
     candidates = [_fitting_grid(one, editions_of_case_name(one.name)) for one in found]
     keys = [(one.folder.parent, " or ".join(e.name for e in some)) for one, some in zip(found, candidates, strict=True)]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from brats_seg.data.numbered import LABEL_FOLDERS, channel_order, is_numbered, numbered_cases
+from brats_seg.data.stems import Found, ImageFile, split_stem, stem_of
 from brats_seg.editions import EDITIONS, editions_of_case_name, modality_of_token
 from brats_seg.errors import DataError
 
@@ -28,34 +30,8 @@ __all__ = [
 
 _SEGMENTATION_TOKENS = frozenset(edition.segmentation_token for edition in EDITIONS.values())
 _MSD = next(edition for edition in EDITIONS.values() if edition.is_four_dimensional)
-_MSD_LABELS = {"imagestr": "labelsTr", "imagests": "labelsTs"}
 _MAPPING = re.compile(r"name_mapping\w*\.csv", re.IGNORECASE)
 _TABLES = re.compile(r"(name_mapping|survival)\w*\.csv|dataset\.json", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A modality's file, and its channel (0, 1, ...) where one 4-D file holds all modalities."""
-
-    path: Path
-    channel: int | None = None
-
-
-@dataclass
-class Found:
-    """A case before its edition is known."""
-
-    name: str
-    folder: Path
-    images: dict[str, list[ImageFile]] = field(default_factory=dict)
-    """Modality -> its files; more than one is a problem."""
-    labels: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    """NIfTI files beside the images that are neither modality nor label map."""
-
-    def all_images(self) -> Iterator[ImageFile]:
-        """Yield every image file of every modality."""
-        return (file for files in self.images.values() for file in files)
 
 
 @dataclass
@@ -67,18 +43,10 @@ class Listing:
     """Files and folders that belong to no case; a folder stands for all that it holds."""
     mappings: list[Path] = field(default_factory=list)
     """Tables of names through the years (`name_mapping.csv`)."""
-
-
-def stem_of(file_name: str) -> str | None:
-    """Return a NIfTI file's name without `.nii` or `.nii.gz` (in any case of letters); None if it is no NIfTI file."""
-    match = re.fullmatch(r"(.+)\.nii(\.gz)?", file_name, re.IGNORECASE)
-    return match.group(1) if match else None
-
-
-def split_stem(stem: str) -> tuple[str, str]:
-    """Return what stands before the last token of a stem (tokens are parted by `_` or `-`), and that token."""
-    parts = re.split(r"[_-](?=[^_-]*$)", stem, maxsplit=1)
-    return (parts[0], parts[1]) if len(parts) == 2 else ("", stem)
+    nameless: list[Path] = field(default_factory=list)
+    """Folders of numbered channels whose modalities nothing tells."""
+    numbered: list[Path] = field(default_factory=list)
+    """Folders of numbered channels whose modalities are known."""
 
 
 def is_segmentation_name(path: Path) -> bool:
@@ -92,36 +60,54 @@ def name_of(folder: Path, prefixes: Iterable[str]) -> str:
     return next((name for name in (*sorted(prefixes), own) if _is_case_name(name)), own)
 
 
-def list_folder(folder: Path, _seen: frozenset[Path] = frozenset()) -> Listing:
+def list_folder(folder: Path, channels: Sequence[str] | None = None, _seen: frozenset[Path] = frozenset()) -> Listing:
     """Return what a folder and its subfolders hold; a case's own subfolders, and links in a circle, are passed over.
 
+    Args:
+        folder: only read.
+        channels: modalities of nnU-Net's numbered channels, in order; None = as its `dataset.json` tells.
+
     Raises:
-        DataError: a folder cannot be listed, or MSD's `dataset.json` makes no sense.
+        DataError: a folder cannot be listed, `dataset.json` makes no sense or names other channels than asked for.
     """
     paths = _entries(folder)
     hidden = [path for path in paths if path.name.startswith(".")]  # .DS_Store, ._x.nii.gz, .incomplete-x
     folders = [path for path in paths if path not in hidden and path.is_dir()]
     files = [path for path in paths if path not in hidden and path not in folders]
     images = [path for path in files if stem_of(path.name)]
-    found = _msd_cases(folder, images) if folder.name.lower() in _MSD_LABELS else _cases_in(folder, images)
+    are_numbered = is_numbered(images)
+    order = channel_order(folder, channels) if are_numbered else None
+    found = _numbered_or_other(folder, images, are_numbered, order)
     used = {path for one in found for path in (*(file.path for file in one.all_images()), *one.labels, *one.others)}
     unused = [path for path in files if path not in used and not _TABLES.fullmatch(path.name)]
     listing = Listing(found, hidden + unused, [path for path in files if _MAPPING.fullmatch(path.name)])
+    if are_numbered:
+        (listing.nameless if order is None else listing.numbered).append(folder)
     is_case = any(one.images for one in found) and _is_case_name(folder.resolve().name)
     seen = _seen | {folder.resolve()}
     for sub in folders:
-        if sub.name in _MSD_LABELS.values():  # the label maps of the folder beside it
+        if sub.name in LABEL_FOLDERS.values():  # the label maps of the folder beside it
             continue
         if is_case or sub.resolve() in seen:
             listing.passed_over.append(sub)
         else:
-            _add_subfolder(listing, sub, seen)
+            _add_subfolder(listing, sub, channels, seen)
     return listing
 
 
-def _add_subfolder(listing: Listing, sub: Path, seen: frozenset[Path]) -> None:
-    below = list_folder(sub, seen)
+def _numbered_or_other(
+    folder: Path, images: Sequence[Path], are_numbered: bool, order: Sequence[str] | None
+) -> list[Found]:
+    if are_numbered:
+        return [] if order is None else numbered_cases(folder, images, order)
+    return _msd_cases(folder, images) if folder.name.lower() in LABEL_FOLDERS else _cases_in(folder, images)
+
+
+def _add_subfolder(listing: Listing, sub: Path, channels: Sequence[str] | None, seen: frozenset[Path]) -> None:
+    below = list_folder(sub, channels, seen)
     listing.found += below.found
+    listing.nameless += below.nameless
+    listing.numbered += below.numbered
     listing.mappings += below.mappings
     listing.passed_over += below.passed_over if below.found else [sub]
 
@@ -175,7 +161,7 @@ def _found(name: str, folder: Path, files: Iterable[Path], *, is_flat: bool) -> 
 
 def _msd_cases(folder: Path, files: Iterable[Path]) -> list[Found]:
     """Return MSD's cases in `imagesTr` or `imagesTs`: one 4-D file each, its label map in the folder beside."""
-    labels = folder.resolve().parent / _MSD_LABELS[folder.name.lower()]
+    labels = folder.resolve().parent / LABEL_FOLDERS[folder.name.lower()]
     order = _msd_order(folder.resolve().parent / "dataset.json")
     return [
         Found(

@@ -124,7 +124,10 @@ def read_stack(files: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[Any], 
     headers = tuple(read_header(path) for path, _ in files)
     for (path, _), header in zip(files, headers, strict=True):
         if (difference := same_geometry(headers[0], header)) is not None:
-            raise DataError(f"{path}: {difference}, against {files[0][0].name}; the volumes of a case share one grid")
+            raise DataError(
+                f"{path}: {difference}, against {files[0][0].name}; the volumes of a case share one grid: register "
+                "them and resample all to the first one's"
+            )
     values = [np.dtype(np.float32) if _is_scaled(h) else h.dtype.newbyteorder("=") for h in headers]
     stack = np.empty((len(files), *headers[0].grid), np.result_type(*values))
     for target, (path, channel), header in zip(stack, files, headers, strict=True):

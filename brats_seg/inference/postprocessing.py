@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from brats_seg.config import InferenceConfig, PostprocessingConfig
 from brats_seg.errors import ConfigError, all_findings, did_you_mean
 
-__all__ = ["check_postprocessing", "clean_masks", "region_masks"]
+__all__ = ["check_postprocessing", "clean_masks", "region_masks", "scaled_to_voxels"]
 
 Masks = NDArray[np.bool_]
 """(region, K, J, I) bool."""
@@ -50,6 +50,17 @@ def check_postprocessing(settings: PostprocessingConfig, regions: Sequence[str])
         )
     if findings:
         raise ConfigError(all_findings("inference.postprocessing", findings))
+
+
+def scaled_to_voxels(inference: InferenceConfig, voxels_per_model_voxel: float) -> InferenceConfig:
+    """Return the settings for an image of other voxels: sizes that are counted in the model's keep their volume."""
+    if voxels_per_model_voxel == 1:
+        return inference
+    own = inference.postprocessing
+    components = {r: round(n * voxels_per_model_voxel) for r, n in own.min_component_voxels.items()}
+    et = round(own.min_et_voxels * voxels_per_model_voxel)
+    steps = own.model_copy(update={"min_component_voxels": components, "min_et_voxels": et})
+    return inference.model_copy(update={"postprocessing": steps})
 
 
 def region_masks(probabilities: NDArray[np.floating], regions: Sequence[str], inference: InferenceConfig) -> Masks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 from brats_seg.config import InferenceConfig, RunConfig, config_differences, parse_config
 from brats_seg.editions import Edition, get_edition
-from brats_seg.errors import CheckpointError, DataError
+from brats_seg.errors import CheckpointError, ConfigError, DataError
 from brats_seg.files import hash_of_file
-from brats_seg.inference.postprocessing import check_postprocessing, region_masks
+from brats_seg.inference.likeness import Reference, read_reference
+from brats_seg.inference.memory import explain_out_of_memory
+from brats_seg.inference.postprocessing import check_postprocessing, region_masks, scaled_to_voxels
 from brats_seg.inference.windows import predict_probabilities
 from brats_seg.networks.build import build_network, check_patch
-from brats_seg.networks.compute import Compute
+from brats_seg.networks.compute import Compute, compiled
+from brats_seg.networks.memory import is_out_of_memory
 from brats_seg.networks.weights import Description, load_weights, read_description
 from brats_seg.preprocessing.transforms import normalize_brain
 
-__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config"]
+__all__ = ["WEIGHTS", "Predictor", "describe_run", "load_predictor", "paste", "read_run_config", "window_of"]
 
 WEIGHTS = "model.safetensors"
 """The weights of a RUN that are meant for use."""
@@ -38,6 +41,8 @@ class Predictor:
         inference: windows, overlap, flips, threshold, post-processing.
         compute: device and precision; the network is moved there.
         weights_hash: sha256 of the weight file, for the record; empty for a network in training.
+        reference: of the training cases; None = unknown.
+        is_compiled: have torch.compile make the network's kernels at the first case.
     """
 
     def __init__(
@@ -47,15 +52,22 @@ class Predictor:
         inference: InferenceConfig,
         compute: Compute,
         weights_hash: str = "",
+        reference: Reference | None = None,
+        *,
+        is_compiled: bool = False,
     ) -> None:
         self.description = description
         self.inference = inference
         self.compute = compute
         self.weights_hash = weights_hash
-        self.window = inference.window or description.patch
+        self.reference = reference
+        self.window = window_of(inference, description)
         check_patch(description.network_config(), self.window, "inference.window")
         check_postprocessing(inference.postprocessing, description.regions)
         self.network = network.to(compute.device)
+        self._run = compiled(self.network, compute, is_compiled)
+        self._is_batch_fixed = is_compiled
+        self._layout = _layout_of(compute, is_compiled=is_compiled)
 
     def check_edition(self, edition: Edition, what: str) -> None:
         """Refuse cases whose modalities or regions are not those of the network.
@@ -80,7 +92,22 @@ class Predictor:
             image: (modality, K, J, I), raw integers or floats, cropped to the brain, background 0.
             mean: mean of each modality over its nonzero voxels.
             sd: their standard deviation.
+
+        Raises:
+            OutOfMemoryError: names a setting that fits.
         """
+        try:
+            return self._probabilities(image, mean, sd)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            text = str(error)
+        # the error is gone, and with it what its frames held
+        raise explain_out_of_memory(
+            self._logits_uncompiled, self.description, self.inference, self.window, self.compute, text
+        )
+
+    def _probabilities(self, image: NDArray[Any], mean: Sequence[float], sd: Sequence[float]) -> Tensor:
         raw = torch.from_numpy(np.array(image)).to(self.compute.device)
         moments = (torch.tensor(values, dtype=torch.float32, device=raw.device) for values in (mean, sd))
         was_training = self.network.training
@@ -95,24 +122,44 @@ class Predictor:
                     overlap=self.inference.overlap,
                     batch=self.inference.batch,
                     tta=self.inference.tta,
+                    is_batch_fixed=self._is_batch_fixed,
                 )
         finally:
             self.network.train(was_training)
 
-    def label_map(self, probabilities: Tensor, edition: Edition) -> NDArray[np.uint8]:
+    def label_map(
+        self, probabilities: Tensor, edition: Edition, *, voxels_per_model_voxel: float = 1.0
+    ) -> NDArray[np.uint8]:
         """Return the uint8 label map (K, J, I), in an edition's labels, of a brain crop's probabilities.
 
-        The run's post-processing is applied (`postprocessing.py`); ET lies in TC, TC in WT.
+        The run's post-processing is applied (`postprocessing.py`); ET lies in TC, TC in WT. Its sizes are counted in
+        the model's voxels; on another grid one of these has the volume of `voxels_per_model_voxel`.
         """
-        masks = region_masks(probabilities.cpu().numpy(), self.description.regions, self.inference)
+        inference = scaled_to_voxels(self.inference, voxels_per_model_voxel)
+        masks = region_masks(probabilities.cpu().numpy(), self.description.regions, inference)
         return edition.label_map_from_regions(masks)
 
     def _logits(self, patches: Tensor) -> Tensor:
+        return self._called(self._run, patches)
+
+    def _logits_uncompiled(self, patches: Tensor) -> Tensor:
+        self.network.eval()
+        return self._called(self.network, patches)
+
+    def _called(self, run: Callable[[Tensor], Tensor], patches: Tensor) -> Tensor:
         with self.compute.autocast():
-            if self.compute.is_channels_last:
-                patches = patches.contiguous(memory_format=torch.channels_last_3d)
-            logits: Tensor = self.network(patches)
-            return logits
+            return run(patches.contiguous(memory_format=self._layout))
+
+
+def _layout_of(compute: Compute, *, is_compiled: bool) -> torch.memory_format:
+    """Return the order of values in memory that is fastest forwards: channels innermost where bf16 is, if compiled."""
+    pays_compiled = compute.device.type == "cuda" and compute.precision != "fp32" and is_compiled
+    return torch.channels_last_3d if compute.is_channels_last or pays_compiled else torch.contiguous_format
+
+
+def window_of(inference: InferenceConfig, description: Description) -> tuple[int, int, int]:
+    """Return the window (K, J, I) in voxels; the training patch where none is set, or none is chosen yet."""
+    return description.patch if inference.window is None or inference.window == "auto" else inference.window
 
 
 def paste(crop: NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
@@ -161,20 +208,33 @@ def describe_run(run: Path) -> Description:
     return read_description(path)
 
 
-def load_predictor(run: Path, config: RunConfig, compute: Compute) -> Predictor:
+def load_predictor(run: Path, config: RunConfig, compute: Compute, *, is_compiled: bool = False) -> Predictor:
     """Return the predictor of a RUN folder, with the settings that `read_run_config` gave.
 
     Raises:
         CheckpointError: no weights, or weights of another network.
-        ConfigError: a window that the network cannot take, or a region that it does not have.
+        ConfigError: a window that the network cannot take or that is still to be chosen, or a region that the network
+            does not have.
     """
+    if config.inference.window == "auto":
+        raise ConfigError(
+            f"{run}: inference.window=auto is chosen at the end of the training, which has not been reached; continue "
+            "it with --resume, or add inference.window=null (the training patch) or inference.window=[K,J,I]"
+        )
     path, description = run / WEIGHTS, describe_run(run)
     network = build_network(
         description.network_config(), in_channels=len(description.modalities), out_channels=len(description.regions)
     )
     load_weights(path, network)
-    if compute.is_channels_last:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = network.to(memory_format=_layout_of(compute, is_compiled=is_compiled))  # type: ignore[call-overload]
     for name in description.editions:
         get_edition(name)
-    return Predictor(network, description, config.inference, compute, hash_of_file(path))
+    return Predictor(
+        network,
+        description,
+        config.inference,
+        compute,
+        hash_of_file(path),
+        read_reference(run),
+        is_compiled=is_compiled,
+    )

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from brats_seg.config import NetworkConfig
+from brats_seg.editions import EDITIONS, edition_of_files
 from brats_seg.errors import CheckpointError
 from brats_seg.files import atomic_file
 
@@ -49,6 +50,12 @@ class Description:
     """Editions of the training cases."""
     patch: tuple[int, int, int]
     """Training patch in voxels (K, J, I)."""
+
+    @property
+    def own_edition(self) -> str:
+        """The edition of cases whose names tell none: the newest of the training cases'."""
+        known = [name for name in self.editions if name in EDITIONS]
+        return known[-1] if known else edition_of_files(self.modalities)
 
     def network_config(self) -> NetworkConfig:
         """Return the network's configuration."""

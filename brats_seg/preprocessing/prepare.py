@@ -22,6 +22,7 @@ from brats_seg.data.cases import Case
 from brats_seg.editions import Edition, get_edition, modality_of_token
 from brats_seg.errors import BratsSegError, DataError, UsageError, did_you_mean
 from brats_seg.files import TEMPORARY_PREFIX, atomic_folder, write_json
+from brats_seg.preprocessing.geometry import Placement
 from brats_seg.preprocessing.missing import FillMissingd
 from brats_seg.preprocessing.store import CASE_FILE, FOREGROUND_FILE, IMAGE_FILE, LABEL_FILE
 from brats_seg.preprocessing.transforms import (
@@ -65,6 +66,10 @@ class PreparedCase:
     """What is odd about the case, in words."""
     missing: tuple[str, ...] = ()
     """Modalities that were not there, in channel order; they are 0 everywhere."""
+    placement: Placement | None = None
+    """How the image was brought to a model's space, where it had to be; `shape` and `crop_start` are of that space."""
+    warnings: tuple[str, ...] = ()
+    """What makes a prediction of the case doubtful, in words."""
 
 
 @lru_cache
@@ -112,6 +117,7 @@ def prepare_case(case: Case, *, with_label: bool = True, allow_missing: bool = F
     channels = [n for n, modality in enumerate(edition.modalities) if modality not in missing]
     images = [case.images[edition.modalities[n]] for n in channels]
     files: dict[str, Any] = {"name": case.name, "image": images, "channels": channels}
+    files["sources"] = {n: image.path.name for n, image in zip(channels, images, strict=True)}
     if has_label:
         files["label"] = [case.label]
     try:

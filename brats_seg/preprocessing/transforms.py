@@ -133,12 +133,15 @@ class CheckCased(MapTransform):
         keys: the image, as `NiftiReader` loaded it.
         edition: whose labels the label map may have.
         label_key: the label map; passed over where the dictionary has none.
+        sources_key: channel -> file name, for messages; may be absent.
     """
 
-    def __init__(self, keys: KeysCollection, edition: Edition, label_key: str = "label") -> None:
+    def __init__(
+        self, keys: KeysCollection, edition: Edition, label_key: str = "label", sources_key: str = "sources"
+    ) -> None:
         super().__init__(keys)
         self.edition = edition
-        self.label_key = label_key
+        self.label_key, self.sources_key = label_key, sources_key
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         """Return the dictionary, its arrays unchanged.
@@ -148,10 +151,14 @@ class CheckCased(MapTransform):
         """
         d = dict(data)
         for key in self.key_iterator(d):
-            require_finite(_array(d[key]), self.edition.modalities)
+            require_finite(_array(d[key]), self._names(d.get(self.sources_key, {})))
             if self.label_key in d:
                 d["num_labelled"] = self._check_label_map(d[self.label_key], d[key])
         return d
+
+    def _names(self, sources: Mapping[int, str]) -> list[str]:
+        """Return `t1 (file)` for each modality of which a file is known."""
+        return [f"{m} ({sources[n]})" if n in sources else m for n, m in enumerate(self.edition.modalities)]
 
     def _check_label_map(self, label: MetaTensor, image: MetaTensor) -> int:
         headers = [header_from_bytes(bytes.fromhex(tensor.meta[HEADER_KEY])) for tensor in (image, label)]

@@ -13,10 +13,9 @@ from brats_seg.config import RunConfig
 from brats_seg.errors import WorkError
 from brats_seg.networks.build import nearest_patch
 from brats_seg.networks.compute import Compute
+from brats_seg.networks.memory import is_out_of_memory, memory_of
 
 __all__ = ["explained_out_of_memory", "peak_bytes"]
-
-_GIB = 2**30
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -37,14 +36,9 @@ def explained_out_of_memory(config: RunConfig, compute: Compute) -> Iterator[Non
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise WorkError(_message(config, compute, str(error))) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    texts = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def _message(config: RunConfig, compute: Compute, text: str) -> str:
@@ -68,12 +62,5 @@ def _message(config: RunConfig, compute: Compute, text: str) -> str:
     detail = " ".join(text.split())[:120]
     return (
         f"out of memory: {train.batch} patches of {sizes}{parts}, {compute.precision}, on {compute.device} "
-        f"({_what_there_is(compute)}); try {', or '.join(remedies) or 'a smaller network'} ({detail})"
+        f"({memory_of(compute)}); try {', or '.join(remedies) or 'a smaller network'} ({detail})"
     )
-
-
-def _what_there_is(compute: Compute) -> str:
-    if compute.device.type != "cuda":
-        return compute.device_name
-    free, total = torch.cuda.mem_get_info(compute.device)
-    return f"{compute.device_name}, {total / _GIB:.0f} GiB, {free / _GIB:.1f} GiB free"

@@ -31,6 +31,7 @@ def small_cases() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "_NUM_CASES", 10)
         patch.setattr(demo_module, "_SHAPE", (40, 56, 56))
+        patch.delenv("BRATS_SEG_DATA", raising=False)
         yield
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+import brats_seg
 from brats_seg.cli import run
 from brats_seg.data.nifti import read_header, read_label_map
 from brats_seg.data.phantom import write_download
+from brats_seg.inference.predict import Predictor
 
 
 def held_out(tiny_run: Path) -> str:
@@ -171,7 +177,7 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{run}", "{data}"], "expected DATA and OUT"),
+        (["{run}", "{data}"], "expected MODEL, DATA and OUT"),
         (["{run}", "{data}", "{out}", "--cases", "BraTS20_Training_999"], "BraTS20_Training_999"),
         (["{run}", "{data}", "{out}", "--edition", "brats2024-men-rt"], "modalities"),
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
@@ -184,6 +190,8 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
         (["{run}", "{data}", "{out}", "inference.postprocessing.min_component_voxels.WC=5"], "did you mean WT?"),
         (["{run}", "{data}", "{out}", "--device", "cuda:9"], "'cuda:9' is not there"),
         (["{data}", "{data}", "{out}"], "no config.yaml"),
+        (["{run}", "{run}", "{data}", "{out}"], "models 1 and 2 have the same weights"),
+        (["{run}", "startr", "{data}", "{out}"], "did you mean starter?"),
         (["{run}", "{run}", "{out}"], ""),
         (["{run}", "{out}", "--t1", "x.nii"], "t1c"),
     ],
@@ -211,6 +219,102 @@ def test_run_without_weights_says_how_to_get_them(
     shutil.copyfile(tiny_run / "config.yaml", tmp_path / "run" / "config.yaml")
     assert run(["predict", str(tmp_path / "run"), str(phantom_download), str(tmp_path / "out")]) == 2
     assert "no model.safetensors" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def other_run(tiny_run: Path, tiny_recipe: Path, phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run like the tiny one, from another seed. Tests only read it."""
+    folder = tmp_path_factory.mktemp("runs") / "other"
+    words = ["train", str(tiny_recipe), f"data.store={phantom_store}", f"output={folder}", "seed=5", "--quiet"]
+    assert run(words) == 0
+    return folder
+
+
+def test_several_models_are_averaged_and_recorded(
+    tiny_run: Path, other_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = held_out(tiny_run)
+    last = ["--cases", name, "--save-probabilities"]
+    for folder, models in (("a", [tiny_run]), ("b", [other_run]), ("both", [tiny_run, other_run])):
+        assert run(["predict", *map(str, models), str(phantom_download), str(tmp_path / folder), *last]) == 0
+    a, b, both = (
+        nib.load(tmp_path / folder / "probabilities" / f"{name}_WT.nii.gz").get_fdata() for folder in ("a", "b", "both")
+    )
+    assert np.abs((a + b) / 2 - both).max() <= 1.01 / 255
+    assert np.abs(a - both).max() > 3 / 255
+    assert f"2 models: {tiny_run}, {other_run}" in capsys.readouterr().out
+    record = json.loads((tmp_path / "both" / "predictions.json").read_text())
+    assert record["models"] == [str(tiny_run), str(other_run)]
+    assert len(record["cases"][name]["made_by"]["weights_sha256"]) == 2
+    again = ["predict", str(other_run), str(tiny_run), str(phantom_download), str(tmp_path / "both"), *last]
+    assert run(again) == 0  # the same set, whatever its order
+    assert "0 cases to predict, 1 made already" in capsys.readouterr().out
+    assert run(["predict", str(tiny_run), str(phantom_download), str(tmp_path / "both"), *last]) == 2
+    assert "made by another model" in capsys.readouterr().err
+    model = brats_seg.load_model([tiny_run, other_run])
+    label_map, _ = read_label_map(tmp_path / "both" / f"{name}.nii.gz")
+    assert np.array_equal(model.predict(case_folder(phantom_download, name)).label_map, label_map)
+
+
+def test_several_models_and_explicit_files(
+    tiny_run: Path, other_run: Path, phantom_download: Path, tmp_path: Path
+) -> None:
+    name = held_out(tiny_run)
+    folder = case_folder(phantom_download, name)
+    words = ["predict", str(tiny_run), str(other_run), str(tmp_path / "out"), "--name", "mine", "--quiet"]
+    for option, token in (("t1", "t1"), ("t1c", "t1ce"), ("t2", "t2"), ("flair", "flair")):
+        words += [f"--{option}", str(next(folder.glob(f"*_{token}.nii*")))]
+    assert run([*words, "inference.threshold=0.3"]) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["mine.nii.gz"]
+
+
+@pytest.mark.slow
+def test_killed_process_is_continued_by_calling_it_again(
+    tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(tiny_run), str(phantom_download)]
+    assert run([*words, str(tmp_path / "whole"), "--quiet"]) == 0
+    process = subprocess.Popen([sys.executable, "-m", "brats_seg", *words, str(tmp_path / "out")])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/*.nii.gz")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    made = len(list(tmp_path.glob("out/*.nii.gz")))
+    assert 0 < made < 6
+    assert run([*words, str(tmp_path / "out")]) == 0
+    assert f"{6 - made} cases to predict, {made} made already" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    for path in (tmp_path / "whole").glob("*.nii.gz"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]) == 6
+
+
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_too_little_memory_for_the_first_case_is_told_once(
+    num_before: int,
+    tiny_run: Path,
+    phantom_download: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own, calls = Predictor._probabilities, []
+
+    def short(self: Predictor, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) > num_before:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes.")
+        return own(self, *given)
+
+    monkeypatch.setattr(Predictor, "_probabilities", short)
+    assert run(["predict", str(tiny_run), str(phantom_download), str(tmp_path / "out"), "--quiet"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (1 if num_before == 0 else 6)
+    assert "out of memory: 1 windows of 32 x 48 x 32" in lines[-1]
+    assert "inference.window=[24, 32, 24] fits" in lines[-1]
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == num_before
 
 
 def test_one_corrupt_case_does_not_stop_the_rest(

@@ -332,6 +332,13 @@ def test_unknown_case_name_asks_for_the_edition(tmp_path: Path) -> None:
         find_cases(tmp_path)
 
 
+def test_unknown_case_name_may_have_a_default_edition_beside_known_ones(tmp_path: Path) -> None:
+    make_case(tmp_path, "patient7")
+    make_case(tmp_path, "BraTS20_Training_001")
+    editions = {case.name: case.edition for case in find_cases(tmp_path, otherwise="brats2021").cases}
+    assert editions == {"patient7": "brats2021", "BraTS20_Training_001": "brats2020"}
+
+
 def test_named_edition_takes_any_case_name_as_the_patient(tmp_path: Path) -> None:
     for name in ("patient7", "patient8"):
         for token in (*OLD, "seg"):
@@ -501,6 +508,13 @@ def test_explicit_files_of_any_name_are_named_by_their_folder_or_as_asked(tmp_pa
     files = {m: touch(tmp_path / "session" / f"scan{n}.nii") for n, m in enumerate(("t1", "t1c", "t2", "flair"))}
     assert case_from_files(files, edition="brats2021").name == "session"
     assert case_from_files(files, name="mine", edition="brats2021").name == "mine"
+
+
+def test_explicit_file_named_as_another_modality_is_refused(tmp_path: Path) -> None:
+    files = {token: touch(tmp_path / f"x_{token}.nii.gz") for token in OLD}
+    files["t1"], files["t1ce"] = files["t1ce"], files["t1"]
+    with pytest.raises(UsageError, match=r"x_t1ce.nii.gz: given as t1, but its name says t1c"):
+        case_from_files(files, edition="brats2020")
 
 
 def test_explicit_files_report_everything_that_is_missing(tmp_path: Path) -> None:

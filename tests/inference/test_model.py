@@ -12,6 +12,7 @@ import pytest
 
 import brats_seg
 from brats_seg.cli import run
+from brats_seg.config import RunConfig
 from brats_seg.data.nifti import read_label_map, read_volume
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.model import Model
@@ -89,9 +90,9 @@ def test_missing_modalities_need_a_model_that_has_learned_it(model: Model, case:
         model.predict(files)
     with pytest.raises(UsageError, match="modality_dropout=0"):
         model.predict(files, allow_missing=True)
-    values = model.config.model_dump()
+    values = model.configs[0].model_dump()
     values["train"]["augmentation"]["modality_dropout"] = 0.3
-    robust = Model(model.predictor, type(model.config).model_validate(values), "robust")
+    robust = Model(model.ensemble, [RunConfig.model_validate(values)], "robust")
     arrays = {name: read_volume(path)[0] for name, path in files.items()}
     from_files, from_arrays = (robust.predict(given, allow_missing=True) for given in (files, arrays))
     assert from_files.missing == from_arrays.missing == ("flair",)
@@ -122,15 +123,17 @@ def test_folder_of_several_cases_is_refused(model: Model, phantom_download: Path
         model.predict(phantom_download)
 
 
-def test_folder_whose_name_tells_no_edition_needs_one(model: Model, case: Path, tmp_path: Path, written: Path) -> None:
+def test_folder_whose_name_tells_no_edition_has_the_models(
+    model: Model, case: Path, tmp_path: Path, written: Path
+) -> None:
     folder = tmp_path / "patient7"
     folder.mkdir()
     for token, path in files_of(case).items():
         shutil.copyfile(path, folder / f"patient7_{token}{''.join(path.suffixes)}")
-    with pytest.raises(DataError, match="no edition has such case names"):
-        model.predict(folder)
     expected, _ = read_label_map(written / f"{case.name}.nii.gz")
-    assert np.array_equal(model.predict(folder, edition="brats2020").label_map, expected)
+    found = model.predict(folder)
+    assert found.edition == "brats2020"
+    assert np.array_equal(found.label_map, expected)
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

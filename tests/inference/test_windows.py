@@ -54,11 +54,35 @@ def test_same_windows_give_the_same_as_monai() -> None:
     assert torch.allclose(ours, monai[0], atol=2e-6)
 
 
-@pytest.mark.parametrize("batch", [1, 5])
-def test_result_does_not_depend_on_the_batch(batch: int) -> None:
+@pytest.mark.parametrize("tta", ["none", "flips", ("J", "I")])
+def test_result_does_not_depend_on_how_windows_and_flips_share_batches(tta: str | tuple[str, ...]) -> None:
     image = torch.randn(2, 20, 16, 25, generator=torch.Generator().manual_seed(1))
-    one = predict_probabilities(_soft, image, window=(16, 16, 16), num_regions=2)
-    assert torch.equal(predict_probabilities(_soft, image, window=(16, 16, 16), num_regions=2, batch=batch), one)
+    shapes: set[tuple[int, ...]] = set()
+
+    def watched(patches: Tensor) -> Tensor:
+        shapes.add(tuple(patches.shape))
+        return _soft(patches)
+
+    given = {"window": (16, 16, 16), "num_regions": 2, "tta": tta}
+    one = predict_probabilities(_soft, image, **given)
+    assert torch.equal(predict_probabilities(_soft, image, batch=5, **given), one)
+    assert torch.equal(predict_probabilities(watched, image, batch=5, is_batch_fixed=True, **given), one)
+    assert shapes == {(5, 2, 16, 16, 16)}  # of four windows, or 32 or 16 passes
+
+
+def test_skipped_windows_change_nothing_in_the_brain() -> None:
+    image = torch.zeros(2, 16, 48, 48)
+    image[:, 2:14, :20, 3:25] = torch.randn(2, 12, 20, 22, generator=torch.Generator().manual_seed(4))
+    inferer = SlidingWindowInferer((16, 16, 16), overlap=0.5, mode="gaussian")  # skips nothing
+    monai = inferer(image[None], lambda x: torch.sigmoid(_soft(x)))[0]
+    calls: list[Tensor] = []
+    ours = predict_probabilities(
+        lambda x: (calls.append(x), _soft(x))[1], image, window=(16, 16, 16), num_regions=2, overlap=0.5
+    )
+    brain = (image != 0).any(0)
+    assert len(calls) < len(plan_windows((16, 48, 48), (16, 16, 16), 0.5)) == 25
+    assert torch.allclose(ours[:, brain], monai[:, brain], atol=2e-6)
+    assert ours[:, :, 40:, 40:].abs().max() == 0 < monai[:, :, 40:, 40:].min()
 
 
 def test_volume_smaller_than_the_window_is_padded_with_background_on_both_sides() -> None:

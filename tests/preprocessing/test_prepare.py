@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -107,14 +108,15 @@ def test_modality_of_another_place_is_refused(case: Case) -> None:
         prepare_case(case)
 
 
-def test_nan_is_refused_with_its_modality(case: Case) -> None:
+def test_nan_is_refused_with_its_modality_and_file(case: Case) -> None:
     path = case.images["t1c"].path
     volume, header = read_volume(path)
     volume = volume.astype(np.float32)
     volume[20, 28, 28] = np.nan
     write_volume(path, volume, header.raw)
+    file = re.escape(path.name)
     with pytest.raises(
-        DataError, match=r"t1c: 1 voxels are NaN or infinite, the first at \(k, j, i\) = \(20, 28, 28\)"
+        DataError, match=rf"t1c \({file}\): 1 voxels are NaN or infinite, the first at \(k, j, i\) = \(20, 28, 28\)"
     ):
         prepare_case(case)
 
