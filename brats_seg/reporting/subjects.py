@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brats_seg.data.cases import Case
-from brats_seg.data.nifti import Header, read_label_map, read_stack, same_geometry
+from brats_seg.data.reading import Header, read_label_map, read_stack, same_geometry
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError, UsageError, did_you_mean
 from brats_seg.evaluation.overlap import confusion, dice
@@ -27,7 +27,7 @@ __all__ = ["MODALITY_TITLES", "LabelMap", "Subject", "main_modality", "make_subj
 LabelMap = Path | NDArray[np.uint8]
 """A label map's file, or the map itself (K, J, I)."""
 
-MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
+MODALITY_TITLES: Mapping[str, str] = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR", "grey": "grey"}
 
 _PREFERRED = ("t1c", "flair", "t2", "t1")
 """Which modality stands for the case where one has to."""

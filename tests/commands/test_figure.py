@@ -9,6 +9,7 @@ import pytest
 from brats_seg.cli import run
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import header_for, read_header, read_label_map, write_label_map
+from brats_seg.data.phantom_slices import write_images, write_slices
 
 
 @pytest.fixture
@@ -173,3 +174,11 @@ def test_real_cases_are_drawn(real_data, tmp_path) -> None:
     case = find_cases(real_data / "brats2021").cases[0]
     assert figure(case.folder, tmp_path / "a.png", "--prediction", case.label) == 0
     assert figure(case.folder, tmp_path / "a.gif", "--prediction", case.label, "--modality", "flair") == 0
+
+
+def test_slices_and_images_are_drawn_as_the_volumes_that_they_are_elsewhere(tmp_path, capsys) -> None:
+    (folder,) = write_slices(tmp_path / "slices", 1, size=40, num_slices=6)
+    write_images(tmp_path / "images", 1, size=40)
+    for place in (folder, tmp_path / "images"):
+        assert figure(place, tmp_path / f"{place.name}.png") == 0
+        assert "montage: axial k = " in capsys.readouterr().out
