@@ -25,6 +25,7 @@ VERBS = {
     "predict": "Write label maps of cases with a trained run.",
     "evaluate": "Score predictions against references under a named protocol.",
     "compare": "Rank evaluated models as the challenge does, with paired tests.",
+    "report": "Evaluations as one page: numbers, charts, the worst cases.",
     "view": "Look at cases, references and predictions in the browser.",
     "export": "Hand predictions to other programs (ITK-SNAP).",
 }

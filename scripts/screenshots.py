@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from report_screenshot import report_of_phantoms, shoot_report
 from scipy import ndimage
 
 from brats_seg.data.cases import Case, find_cases
@@ -47,6 +48,7 @@ def main() -> None:
         cases = make_cases(Path(folder))
         browser = driver.chromium.launch(executable_path=program, args=FLAGS)
         picture_viewer(browser, cases)
+        shoot_report(browser, report_of_phantoms(Path(folder) / "report"), IMAGES)
         browser.close()
 
 

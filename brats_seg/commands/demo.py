@@ -64,7 +64,7 @@ _VOLUMES = _Kind(
     num_cases=25,
     shape=(78, 120, 120),
     form="a BraTS 2020 download",
-    tables="cases.csv, summary.json and portal.csv",
+    tables="cases.csv, summary.json, portal.csv and report.html",
     check="no errors (each case has one warning: its grid is smaller than that of BraTS)",
     protocol="brats2020",
 )
@@ -73,7 +73,7 @@ _SLICES = _Kind(
     num_cases=20,
     shape=(16, 96, 96),
     form="LGG MRI Segmentation (kaggle_3m)",
-    tables="cases.csv, slices.csv, presence.csv and summary.json",
+    tables="cases.csv, slices.csv, presence.csv, summary.json and report.html",
     check="no errors (where a modality is missing, a copy of FLAIR stands for it, as in the real set)",
     protocol="plain",
     is_sliced=True,
@@ -93,7 +93,7 @@ def demo(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the whole chain on synthetic cases: check, prepare, train, predict, evaluate.
+    """Run the whole chain on synthetic cases: check, prepare, train, predict, evaluate, report.
 
     Twenty cases are learned from and five held out (with --slices sixteen and four); training takes some three minutes
     on two idle CPU cores, with --slices one. Writes OUT/download, store, run, predictions and evaluation. A second call
@@ -119,9 +119,10 @@ def demo(
     _check_and_prepare(kind, out, download, jobs, say, quiet=quiet)
     held_out = _train(kind, out, seed, overrides or [], device, say, quiet=quiet)
     _predict_and_evaluate(kind, out, download, held_out, device, jobs, say, quiet=quiet)
+    _write_report(out, jobs, say, quiet=quiet)
     if real is not None:
         predict_real_case(real, out, device, say, overwrite=overwrite, quiet=quiet)
-    say(_report(kind, out))
+    say(_summary(kind, out))
 
 
 command = command_from(demo)
@@ -144,7 +145,7 @@ def _silent(text: str) -> None:
 
 
 def _heading(number: int, verb: str, what: str) -> str:
-    return f"\n== {number} of 6: {verb}\n   {what}\n"
+    return f"\n== {number} of 7: {verb}\n   {what}\n"
 
 
 def _open_folder(out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
@@ -230,7 +231,14 @@ def _predict_and_evaluate(
     evaluate(download, predictions, evaluation, kind.protocol, cases=cases, jobs=jobs, overwrite=True, quiet=quiet)
 
 
-def _report(kind: _Kind, out: Path) -> str:
+def _write_report(out: Path, jobs: int, say: Any, *, quiet: bool) -> None:
+    from brats_seg.commands.report import report  # noqa: PLC0415
+
+    say(_heading(7, "report", f"brats-seg report {out / 'evaluation'}"))
+    report([out / "evaluation"], jobs=jobs, overwrite=True, quiet=quiet)
+
+
+def _summary(kind: _Kind, out: Path) -> str:
     """Return the closing table and the list of what was written."""
     from brats_seg.reporting.tables import format_table  # noqa: PLC0415
 
@@ -241,7 +249,7 @@ def _report(kind: _Kind, out: Path) -> str:
     rows.append(["mean", sum(row[1] for row in rows) / len(rows), ""])
     wrote = [f"  {f'{out / name}/':{len(str(out)) + 15}}{what}" for name, what in kind.folders.items()]
     looks = [
-        f"next: look at {out / 'run' / 'curves.png'}, or open a prediction over its images with",
+        f"next: open {out / 'evaluation' / 'report.html'} in a browser, or a prediction over its images with",
         f"  brats-seg export itksnap {out / 'download'} --prediction {out / 'predictions'} --out {out / 'itksnap'}",
     ]
     return "\n".join(
@@ -254,6 +262,6 @@ def _report(kind: _Kind, out: Path) -> str:
             "wrote",
             *wrote,
             "",
-            *([f"next: look at {out / 'run' / 'curves.png'}"] if kind.is_sliced else looks),
+            *([f"next: open {out / 'evaluation' / 'report.html'} in a browser"] if kind.is_sliced else looks),
         ]
     )

@@ -38,6 +38,19 @@ _OVERLAP_TITLES = {"dice": "Dice", "lesionwise_dice": "lesion-wise Dice", "insta
 _JOBS = default_jobs()
 
 
+_SlicesOption = Annotated[
+    bool, typer.Option("--slices", help="Also score each slice of volumes, in slices.csv (2D sets: always).")
+]
+_PresenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--presence-voxels",
+        metavar="N|auto|DIR",
+        help="Voxels from which a slice or case has tumour: a number, the best here, that of another evaluation.",
+    ),
+]
+
+
 class Missing(StrEnum):
     """What a case without a prediction is."""
 
@@ -65,18 +78,10 @@ def evaluate(
         Path | None,
         typer.Option("--probabilities", metavar="DIR", help="Folder of <case>_<region>.nii.gz: adds calibration."),
     ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Write DIR/report.html, too (see report).")] = False,
     missing: Annotated[Missing, typer.Option("--missing", help="A case without a prediction.")] = Missing.ERROR,
-    slices: Annotated[
-        bool, typer.Option("--slices", help="Also score each slice of volumes, in slices.csv (2D sets: always).")
-    ] = False,
-    presence: Annotated[
-        str | None,
-        typer.Option(
-            "--presence-voxels",
-            metavar="N|auto|DIR",
-            help="Voxels from which a slice or case has tumour: a number, the best here, that of another evaluation.",
-        ),
-    ] = None,
+    slices: _SlicesOption = False,
+    presence: _PresenceOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -120,13 +125,22 @@ def evaluate(
         overwrite=overwrite,
         is_silent=is_silent(quiet),
     )
+    if report:
+        _write_report(out, edition, jobs, quiet=quiet)
     if quiet:
         return
     for line in result.warnings:
         print(f"warning: {line}", file=sys.stderr)
     print(format_report(result))
     names = ", ".join(path.name for path in result.files)
-    print(f"\nWrote {names} to {out}; next, compare models: brats-seg compare {out} OTHER")
+    print(f"\nWrote {names} to {out}; next, look: brats-seg report {out}; compare: brats-seg compare {out} OTHER")
+
+
+def _write_report(out: Path, edition: str | None, jobs: int, *, quiet: bool) -> None:
+    """Write the evaluation's page with the verb's own function; the evaluation has just replaced what was there."""
+    from brats_seg.commands.report import report  # noqa: PLC0415 (keeps --help fast)
+
+    report([out], edition=edition, jobs=jobs, overwrite=True, quiet=quiet)
 
 
 def _tolerances(text: str | None) -> tuple[float, ...]:

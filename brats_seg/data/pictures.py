@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from brats_seg.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["PICTURE_SUFFIXES", "count_in_between", "has_color", "is_lossy", "picture_size", "read_mask", "read_picture"]
 
@@ -161,6 +163,8 @@ def _values_of(path: Path) -> NDArray[Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Yield an opened picture; whatever reading it raises becomes a DataError that names the file."""
+    from PIL import Image  # noqa: PLC0415 (a node that trains from a store has no pictures to read)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -45,6 +45,9 @@ __all__ = ["Evaluation", "evaluate_folder"]
 
 Missing = Literal["error", "score-as-failure"]
 
+_STALE = ("report.html",)
+"""What others made of an evaluation that is replaced."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -218,14 +221,8 @@ def _write(
     """Write everything, `cases.csv` last: its presence says that the evaluation is complete."""
     names = ("cases.csv", "supplement.csv", "lesions.csv", "summary.json", "run.json", "slices.csv", PRESENCE_FILE)
     cases, supplement, lesions, summary_file, run, slices, presence = (out / name for name in names)
-    for path in (
-        cases,
-        supplement,
-        lesions,
-        slices,
-        presence,
-        *(out / name for name in (*PORTAL_FILES, *CALIBRATION_FILES)),
-    ):
+    stale = (out / name for name in (*_STALE, *PORTAL_FILES, *CALIBRATION_FILES))
+    for path in (cases, supplement, lesions, slices, presence, *stale):
         path.unlink(missing_ok=True)  # of the evaluation that this one replaces
     folders = {name: None if place is None else str(place.resolve()) for name, place in places.items()}
     rows, protocol = scores.rows, get_protocol(summary["protocol"])

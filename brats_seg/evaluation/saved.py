@@ -22,9 +22,11 @@ from brats_seg.evaluation.protocols import PROTOCOLS
 from brats_seg.evaluation.ranking import Scores, default_metrics, is_metric, metrics_named
 from brats_seg.files import read_json
 
-__all__ = ["SavedEvaluation", "join_evaluations", "names_of_folders", "read_evaluation"]
+__all__ = ["SavedEvaluation", "join_evaluations", "names_of_folders", "read_evaluation", "require_comparable"]
 
 _VOXELS = ("reference_voxels", "prediction_voxels")
+_AMOUNTS = ("reference_ml", "prediction_ml", "num_tp", "num_fp", "num_fn")
+"""Columns that rank no model, but that reports show."""
 _REMEDY = "make it again with `brats-seg evaluate`"
 
 
@@ -47,7 +49,8 @@ class SavedEvaluation:
     metrics: tuple[str, ...]
     """Columns by which models can be ranked, in the file's order."""
     columns: dict[str, NDArray[np.float64]]
-    """Metric, or `reference_voxels`, `prediction_voxels` -> (case, region or label), regions first."""
+    """Metric, `reference_voxels`, `prediction_voxels`, or volume (ml) and number of lesions where the file has them ->
+    (case, region or label), regions first."""
 
 
 def read_evaluation(folder: Path, edition: str | None = None) -> SavedEvaluation:
@@ -65,7 +68,7 @@ def read_evaluation(folder: Path, edition: str | None = None) -> SavedEvaluation
     regions = get_edition(summary.editions[0]).region_names
     path = folder / "cases.csv"
     header, lines = _read_table(path)
-    names = [name for name in header if is_metric(name) or name in _VOXELS]
+    names = [name for name in header if is_metric(name) or name in (*_VOXELS, *_AMOUNTS)]
     found, protocol = _read_rows(path, header, lines, names)
     cases = tuple(sorted({case for case, _ in found}))
     gaps = [f"case {case} has no row of region {one}" for case in cases for one in regions if (case, one) not in found]
@@ -84,7 +87,7 @@ def read_evaluation(folder: Path, edition: str | None = None) -> SavedEvaluation
         labels=labels,
         cases=cases,
         without_prediction=summary.without_prediction,
-        metrics=tuple(name for name in names if name not in _VOXELS),
+        metrics=tuple(name for name in names if is_metric(name)),
         columns={name: table[..., column] for column, name in enumerate(names)},
     )
 
@@ -107,10 +110,7 @@ def join_evaluations(
     """
     if len(evaluations) < 2:
         raise UsageError(f"{len(evaluations)} evaluation given, expected two or more to compare")
-    names = names_of_folders([one.folder for one in evaluations])
-    _require_alike(evaluations, names)
-    _require_same_cases(evaluations, names)
-    _require_same_references(evaluations, names)
+    names = require_comparable(evaluations)
     first = evaluations[0]
     known = [name for name in first.metrics if all(name in one.metrics for one in evaluations)]
     chosen = metrics_named(default_metrics(first.protocol) if metrics is None else metrics, known)
@@ -130,6 +130,20 @@ def join_evaluations(
             [_is_nothing_missed(one)[:, own] for one, own in zip(evaluations, places, strict=True)]
         ),
     )
+
+
+def require_comparable(evaluations: Sequence[SavedEvaluation]) -> tuple[str, ...]:
+    """Return a name for each evaluation, that of its folder, if the numbers of all can stand side by side.
+
+    Raises:
+        DataError: protocol, edition, cases or references differ, and how.
+        UsageError: a folder is given twice.
+    """
+    names = names_of_folders([one.folder for one in evaluations])
+    _require_alike(evaluations, names)
+    _require_same_cases(evaluations, names)
+    _require_same_references(evaluations, names)
+    return names
 
 
 def names_of_folders(folders: Sequence[Path]) -> tuple[str, ...]:

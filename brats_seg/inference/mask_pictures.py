@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from brats_seg.data.cases import Case
 from brats_seg.data.reading import slice_numbers
@@ -42,6 +41,8 @@ def write_masks(folder: Path, case: Case, label_map: NDArray[np.uint8]) -> list[
     Raises:
         OutputError: they cannot be written.
     """
+    from PIL import Image  # noqa: PLC0415 (a node that predicts volumes needs it not)
+
     numbers = slice_numbers(next(iter(case.images.values())).path)
     masks = (label_map != 0).astype(np.uint8) * 255
     if numbers is None:

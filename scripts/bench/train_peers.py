@@ -6,6 +6,7 @@ import itertools
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import measure
@@ -123,6 +124,7 @@ class Tutorial:
 
     def __init__(self) -> None:
         self._batches: Any = None
+        self.network: Any = None
 
     def __call__(self, steps: int, **task: Any) -> Answer:
         """Train so many steps of one patch each, in fp32."""
@@ -130,27 +132,32 @@ class Tutorial:
 
         if self._batches is None:
             torch.set_num_threads(task["threads"])
-            self._start(**task)
+            self.start(task["files"], [task["edge"]] * 3, task["threads"])
+        return self.train(steps)
+
+    def train(self, steps: int) -> Answer:
+        """Train so many steps with the loader's next batches."""
         patches = 0
         for batch in itertools.islice(self._batches, steps):
             self._optimizer.zero_grad()
-            loss = self._loss(self._network(batch["image"]), batch["label"])
+            loss = self._loss(self.network(batch["image"]), batch["label"])
             loss.backward()
             self._optimizer.step()
             patches += len(batch["image"])
         return {"patches": patches, "loss": float(loss.item())}
 
-    def _start(self, files: list[Any], edge: int, threads: int, **_: Any) -> None:
+    def start(self, files: list[Any], patch: Sequence[int], threads: int) -> None:
+        """Fill the cache and make loader, network, loss and optimizer."""
         import torch
         from monai.data import CacheDataset, DataLoader
         from monai.losses import DiceLoss
         from monai.networks.nets import SegResNet
 
-        cached = CacheDataset(files, tutorials_chain(edge), progress=False)
+        cached = CacheDataset(files, tutorials_chain(patch), progress=False)
         loader = DataLoader(cached, batch_size=1, shuffle=True, num_workers=min(4, threads), persistent_workers=True)
         self._batches = (batch for _ in itertools.count() for batch in loader)
         torch.manual_seed(0)
-        self._network = SegResNet(
+        self.network = SegResNet(
             blocks_down=[1, 2, 2, 4],
             blocks_up=[1, 1, 1],
             init_filters=16,
@@ -159,11 +166,11 @@ class Tutorial:
             dropout_prob=0.2,
         )
         self._loss = DiceLoss(smooth_nr=0, smooth_dr=1e-5, squared_pred=True, to_onehot_y=False, sigmoid=True)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), 1e-4, weight_decay=1e-5)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), 1e-4, weight_decay=1e-5)
 
 
-def tutorials_chain(edge: int) -> Any:
-    """Return the tutorial's training transforms with a patch of edge^3."""
+def tutorials_chain(patch: Sequence[int]) -> Any:
+    """Return the tutorial's training transforms with a patch, in MONAI's order of axes."""
     from monai import transforms as mt
 
     keys = ["image", "label"]
@@ -175,7 +182,7 @@ def tutorials_chain(edge: int) -> Any:
             mt.ConvertToMultiChannelBasedOnBratsClassesd("label"),
             mt.Orientationd(keys, axcodes="RAS", labels=None),
             mt.Spacingd(keys, pixdim=(1.0, 1.0, 1.0), mode=("bilinear", "nearest")),
-            mt.RandSpatialCropd(keys, roi_size=[edge] * 3, random_size=False),
+            mt.RandSpatialCropd(keys, roi_size=list(patch), random_size=False),
             *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)],
             mt.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
             mt.RandScaleIntensityd("image", factors=0.1, prob=1.0),

@@ -65,6 +65,8 @@ def test_predictions_are_evaluated_against_the_set(predicted: Path, capsys: pyte
     assert "2 cases, edition lgg-mri" in out
     assert "tumour by" in out
     assert (predicted / "evaluation" / "slices.csv").is_file()
+    assert run(["report", str(predicted / "evaluation"), "--jobs", "1"]) == 0
+    assert "2 cases, 2 with a picture" in capsys.readouterr().out
 
 
 def test_masks_of_volumes_are_refused(
