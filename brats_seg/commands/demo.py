@@ -119,9 +119,9 @@ def demo(
     _check_and_prepare(kind, out, download, jobs, say, quiet=quiet)
     held_out = _train(kind, out, seed, overrides or [], device, say, quiet=quiet)
     _predict_and_evaluate(kind, out, download, held_out, device, jobs, say, quiet=quiet)
-    _write_report(out, jobs, say, quiet=quiet)
     if real is not None:
         predict_real_case(real, out, device, say, overwrite=overwrite, quiet=quiet)
+    _write_report(out, jobs, say, quiet=quiet)
     say(_summary(kind, out))
 
 

@@ -165,3 +165,4 @@ def join_validation(output: Path, num_folds: int) -> None:
     write_text(joined / "cases.csv", "".join([tables[0][0], *(row for table in tables for row in table[1:])]))
     write_text(joined / "cases.txt", "".join(f"{name}\n" for name in names))
     print(f"wrote {joined} (all {num_folds} folds, {len(names)} cases)")
+    print(f"next: brats-seg predict {output} DATA OUT (all folds together)")

@@ -23,6 +23,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from brats_seg.errors import DataError
 
@@ -293,10 +294,12 @@ def _weights(size: int, size_before: int, ratio: float) -> NDArray[np.float32] |
 
 
 def _along(volume: NDArray[np.float32], weights: NDArray[np.float32] | None, axis: int) -> NDArray[np.float32]:
-    """Return a volume (K, J, I) with an axis resampled by `_weights`."""
+    """Return a volume (K, J, I) with an axis resampled by `_weights`, of which few are not 0."""
     if weights is None:
         return volume
-    return np.ascontiguousarray(np.moveaxis(np.tensordot(weights, volume, (1, axis)), 0, axis))
+    rows = np.moveaxis(volume, axis, 0)
+    resampled = csr_array(weights) @ rows.reshape(len(rows), -1)
+    return np.ascontiguousarray(np.moveaxis(resampled.reshape(-1, *rows.shape[1:]), 0, axis))
 
 
 def _interpolated(volume: NDArray[np.float32], matrix: Matrix, offset: Matrix, shape: Shape) -> NDArray[np.float32]:

@@ -71,16 +71,20 @@ class Loop:
         self._trainer, self._frozen = trainer, next(trainer.dataloader_train)
 
 
-def prepared(scratch: Path, files: list[Answer], threads: int, patch: int) -> Path:
-    """Return the folder that nnU-Net's own preprocessing made of the cases, with the configuration `3d_bench`."""
+def prepared(scratch: Path, files: list[Answer], threads: int, patch: int, *, is_preprocessed: bool = True) -> Path:
+    """Return the folder that nnU-Net's own preprocessing made of the cases, with the configuration `3d_bench`.
+
+    Where its preprocessed cases are not needed, as for prediction, it plans alone.
+    """
     raw, base = scratch / "nnUNet_raw" / _DATASET, scratch / "nnUNet_preprocessed" / _DATASET
     if not base.is_dir():
         write_raw(raw, files)
-        for words in (
+        calls = [
             ["nnUNetv2_extract_fingerprint", "-d", "137", "-np", str(threads)],
             ["nnUNetv2_plan_experiment", "-d", "137"],
             ["nnUNetv2_preprocess", "-d", "137", "-c", "3d_fullres", "-np", str(threads)],
-        ):
+        ]
+        for words in calls if is_preprocessed else calls[:2]:
             program = Path(sys.executable).with_name(words[0])
             subprocess.run([program, *words[1:]], check=True, stdout=sys.stderr, env=os.environ)
     path = base / "nnUNetPlans.json"

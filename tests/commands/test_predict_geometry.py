@@ -71,6 +71,22 @@ def test_a_turned_case_gives_the_same_label_map_turned(tiny_run: Path, case: Cas
     assert np.allclose(turned.affine, expected.affine)
 
 
+def test_label_maps_on_other_grids_are_evaluated_there(tiny_run: Path, case: Case, tmp_path: Path) -> None:
+    assert case.label is not None
+    dice = {}
+    for name, change in (("straight", lambda image: image), ("turned", with_axes("PIR"))):
+        predicted(tiny_run, rewritten(case, tmp_path / name / "in", change), tmp_path / name / "out", LOW)
+        (tmp_path / name / "reference").mkdir()
+        nib.save(change(nib.load(case.label)), tmp_path / name / "reference" / f"{case.name}.nii.gz")
+        words = [str(tmp_path / name / folder) for folder in ("reference", "out")]
+        words += ["--protocol", "brats2020", "--jobs", "1", "--quiet", "--out", str(tmp_path / name / "evaluation")]
+        assert run(["evaluate", *words]) == 0
+        summary = json.loads((tmp_path / name / "evaluation" / "summary.json").read_text())
+        dice[name] = [summary["regions"][region]["metrics"]["dice"]["mean"] for region in ("ET", "TC", "WT")]
+    assert dice["turned"] == dice["straight"]
+    assert max(dice["straight"]) > 0
+
+
 def test_turned_probabilities_are_turned_back_and_keep_the_header(tiny_run: Path, case: Case, tmp_path: Path) -> None:
     predicted(tiny_run, case.folder, tmp_path / "straight", LOW, "--save-probabilities")
     folder = rewritten(case, tmp_path / "in", with_axes("RAS"))

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -75,6 +76,22 @@ def test_numbered_channels_are_checked_and_prepared(raw: Path, tmp_path: Path) -
     assert run(["check", *words]) == 0
     assert run(["prepare", words[0], str(tmp_path / "store"), *words[1:]]) == 0
     assert (tmp_path / "store" / "patient7" / "label.npy").is_file()
+
+
+def test_a_turned_decathlon_file_gives_the_label_map_turned(
+    tiny_run: Path, case: Case, expected: np.ndarray, tmp_path: Path
+) -> None:
+    order = ("flair", "t1", "t1c", "t2")  # Task01's
+    files = [nib.load(case.images[modality].path) for modality in order]
+    stack = np.stack([np.asarray(file.dataobj) for file in files], axis=-1)[::-1, ::-1]
+    affine = files[0].affine.copy()
+    affine[:3, :2] *= -1  # from LPS to RAS
+    (tmp_path / "Task01" / "imagesTs").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(stack, affine), tmp_path / "Task01" / "imagesTs" / "BRATS_001.nii.gz")
+    words = [str(tiny_run), str(tmp_path / "Task01"), str(tmp_path / "out"), LOW, "--edition", "brats2020", "--quiet"]
+    assert run(["predict", *words]) == 0
+    found = np.asarray(nib.load(tmp_path / "out" / "BRATS_001.nii.gz").dataobj)
+    assert np.array_equal(found[::-1, ::-1].transpose(2, 1, 0), expected)
 
 
 def test_modalities_are_no_option_of_explicit_files(

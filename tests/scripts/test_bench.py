@@ -87,3 +87,39 @@ def test_training_is_measured_alone_where_no_peer_is(
     written = json.loads(target.read_text(encoding="utf-8"))
     assert [row["what"] for row in written["rows"]] == ["loop", "dummy", "sample, ours"]
     assert written["conditions"]["tflop_a_patch"] > 0
+
+
+@pytest.mark.slow
+def test_prediction_is_measured_alone_where_no_peer_is(
+    repository: Path, phantom_download: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRATS_SEG_PEERS", str(tmp_path / "none"))
+    script, target = repository / "scripts" / "bench" / "bench_predict.py", tmp_path / "out.json"
+    words = [sys.executable, str(script), "--data", str(phantom_download), "--recipe", "demo", "--quick"]
+    words += ["--rounds", "1", "--threads", "1", "--folder", "2", "--json", str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "nnunet: not measured; make its environment with" in done.stdout
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["bench"] == "predict"
+    assert last["ratios"] == {}
+    figures = last["figures"]
+    parts = [figures[f"cpu_small_{part}_s"] for part in ("read", "prepare", "network", "paste", "write")]
+    assert sum(parts) == pytest.approx(figures["cpu_small_s"], abs=0.1)
+    assert figures["cpu_small_peak_mb"] > 100
+    assert figures["folder_case_s"] > 0
+
+
+@pytest.mark.slow
+def test_ways_to_place_windows_are_compared_with_the_first(
+    repository: Path, phantom_store: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    script, target = repository / "scripts" / "bench" / "windows_table.py", tmp_path / "out.json"
+    words = [sys.executable, str(script), "--store", str(phantom_store), "--runs", str(tiny_run), "--cases", "1"]
+    words += ["--threads", "1", "--json", str(target), "--set", "inference.threshold=0.3"]
+    subprocess.run(words, capture_output=True, text=True, check=True)
+    written = json.loads(target.read_text(encoding="utf-8"))
+    ways = {row["what"]: row for row in written["rows"]}
+    assert list(ways) == ["patch .5", "patch .25", "1.5 x patch", "one pass", "tutorial", "patch .5, bf16"]
+    assert ways["one pass"]["windows"] == 1 < ways["patch .25"]["windows"] < ways["patch .5"]["windows"]
+    assert ways["patch .5"]["to first"] == 0
+    assert abs(ways["patch .5, bf16"]["to first"]) < 0.02
