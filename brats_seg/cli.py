@@ -27,6 +27,7 @@ VERBS = {
     "compare": "Rank evaluated models as the challenge does, with paired tests.",
     "report": "Evaluations as one page: numbers, charts, the worst cases.",
     "view": "Look at cases, references and predictions in the browser.",
+    "figure": "Draw a case with its label maps: PNG, SVG, PDF, or an animated sweep.",
     "export": "Hand predictions to other programs (ITK-SNAP).",
 }
 """Verb -> its line in `brats-seg --help`; the verb's module in `brats_seg.commands` has the same name."""

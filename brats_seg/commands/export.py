@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
 
+from brats_seg.commands.label_maps import match_label_maps
 from brats_seg.commands.options import (
     CasesOption,
     EditionOption,
@@ -25,6 +26,9 @@ from brats_seg.errors import DataError, OutputError, UsageError, all_findings
 from brats_seg.files import make_output_folder, require_outside, write_text
 from brats_seg.reporting.itksnap import View, label_file, open_case
 
+if TYPE_CHECKING:
+    from brats_seg.reporting.workspace_files import FileBeside
+
 __all__ = ["command", "itksnap"]
 
 
@@ -39,6 +43,9 @@ def itksnap(
         typer.Option("--reference", metavar="R", help="As --prediction; default: the case's own segmentation, if any."),
     ] = None,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Show the prediction alone.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy images and label maps into DIR, to carry it to another machine.")
+    ] = False,
     edition: EditionOption = None,
     cases: CasesOption = None,
     overwrite: OverwriteOption = False,
@@ -47,25 +54,29 @@ def itksnap(
     """Write an ITK-SNAP workspace a case, DIR/<case>.itksnap, and the edition's label file.
 
     T1c is the main image, the other modalities are tiles beside it; prediction and reference are two segmentation
-    layers with the edition's label names and colours. A workspace points to the files where they lie; no voxel is
-    copied. A folder of predictions may hold some of the cases only: the others are passed over.
+    layers with the edition's label names and colours. A workspace points to the files where they lie; with --copy it
+    points to copies in DIR/<case>/, and opens wherever DIR is carried to. A label map whose grid differs from T1c's by
+    rounding alone is written anew in DIR/<case>/, on exactly that grid, as ITK-SNAP demands. A folder of predictions
+    may hold some of the cases only: the others are passed over.
 
     \b
     Examples:
       brats-seg export itksnap DATA/BraTS20_Training_001 --prediction predictions --out itksnap
-      brats-seg export itksnap DATA --prediction predictions --out itksnap
+      brats-seg export itksnap DATA --prediction predictions --out itksnap --copy
     """
     if reference and no_reference:
         raise UsageError("--reference and --no-reference: give one of them")
     require_outside(out, data)
     found, problems = _find(data, edition, cases)
-    predictions = _match(found, prediction, "prediction", is_partial=cases is None)
+    predictions = match_label_maps(found, prediction, "prediction", is_partial=cases is None)
     with_prediction = [case for case in found if case.name in predictions]
     references = _references(with_prediction, reference, is_wanted=not no_reference)
     views = _open_all(with_prediction, predictions, references, problems, is_silent(quiet))
-    files = _write(out, views, overwrite=overwrite)
+    views, beside = _gather(views, out, is_copied=copy)
+    files = _write(out, views, beside, overwrite=overwrite)
     if not quiet:
         _say_what_else(found, predictions, prediction)
+        _say_what_was_aligned(beside)
         print(f"wrote {len(files)} files to {out}; open them with")
         _print_shell_lines(out, views)
 
@@ -82,37 +93,11 @@ def _find(data: Path, edition: str | None, wanted: str | None) -> tuple[list[Cas
     return [case for case in download.cases if case.name in names], problems
 
 
-def _match(cases: Sequence[Case], place: Path, what: str, *, is_partial: bool) -> dict[str, Path]:
-    """Return case -> its label map in `place`, a file or a flat folder.
-
-    Raises:
-        DataError: names all cases that have two, or none (with `is_partial` only where no case has one).
-    """
-    if place.is_file():
-        if len(cases) != 1:
-            raise UsageError(
-                f"--{what} {place}: one file for {len(cases)} cases; give a folder, or one case by --cases"
-            )
-        return {cases[0].name: place}
-    if not place.is_dir():
-        raise DataError(f"--{what} {place}: no such file or folder")
-    candidates = {case.name: [place / f"{case.name}{suffix}" for suffix in (".nii.gz", ".nii")] for case in cases}
-    there = {name: [path for path in paths if path.is_file()] for name, paths in candidates.items()}
-    findings = [
-        f"case {name}: two {what}s ({', '.join(map(str, two))}); keep one" for name, two in there.items() if two[1:]
-    ]
-    if not (is_partial and any(there.values())):
-        findings += [f"case {name}: no {what} {candidates[name][0]}" for name, paths in there.items() if not paths]
-    if findings:
-        raise DataError(all_findings(f"--{what} {place}", findings))
-    return {name: paths[0] for name, paths in there.items() if paths}
-
-
 def _references(cases: Sequence[Case], place: Path | None, *, is_wanted: bool) -> dict[str, Path]:
     if not is_wanted:
         return {}
     if place is not None:
-        return _match(cases, place, "reference", is_partial=False)
+        return match_label_maps(cases, place, "reference", is_partial=False)
     return {case.name: case.label for case in cases if case.label is not None}
 
 
@@ -147,20 +132,43 @@ def _workspace_path(out: Path, case: str) -> Path:
     return out / f"{case}.itksnap"
 
 
-def _write(out: Path, views: Mapping[str, View], *, overwrite: bool) -> list[Path]:
+def _gather(views: Mapping[str, View], out: Path, *, is_copied: bool) -> tuple[dict[str, View], list[FileBeside]]:
+    """Return the views with the files that the workspaces are to name, and those of them that must be written."""
+    from brats_seg.reporting.workspace_files import gather_files  # noqa: PLC0415 (keeps --help fast)
+
+    placed: dict[str, View] = {}
+    beside: list[FileBeside] = []
+    findings: list[str] = []
+    for case, view in views.items():
+        try:
+            placed[case], files = gather_files(view, out / case, is_copied=is_copied)
+        except DataError as error:
+            findings.append(f"case {case}: {error}")
+            continue
+        beside += files
+    if findings:
+        raise DataError(all_findings("nothing was written", findings))
+    return placed, beside
+
+
+def _write(out: Path, views: Mapping[str, View], beside: Sequence[FileBeside], *, overwrite: bool) -> list[Path]:
     """Write all files, or none where one is there already with other content; return them."""
     texts = {_label_path(out, view): label_file(view.edition) for view in views.values()}
     texts |= {_workspace_path(out, case): view.workspace(out) for case, view in views.items()}
     make_output_folder(out)
+    wanted = [file for file in beside if not file.is_there()]
     changed = [path for path, text in texts.items() if path.exists() and path.read_text(encoding="utf-8") != text]
+    changed += [file.target for file in wanted if file.target.exists()]
     if changed and not overwrite:
         remedy = "choose another --out, or replace it with --overwrite"
         raise OutputError(
             all_findings(str(out), [f"{path}: is there with other content; {remedy}" for path in changed])
         )
+    for file in wanted:
+        file.write()
     for path, text in texts.items():
         write_text(path, text)
-    return list(texts)
+    return [*texts, *(file.target for file in beside)]
 
 
 def _say_what_else(cases: Sequence[Case], predictions: Mapping[str, Path], place: Path) -> None:
@@ -175,6 +183,12 @@ def _say_what_else(cases: Sequence[Case], predictions: Mapping[str, Path], place
         if strangers:
             names = ", ".join(sorted(map(str, strangers)))
             print(f"{len(strangers)} predictions in {place} belong to no selected case: {names}")
+
+
+def _say_what_was_aligned(beside: Sequence[FileBeside]) -> None:
+    names = [str(file.source) for file in beside if file.header_bytes is not None]
+    if names:
+        print(f"{len(names)} label maps lie off the image's grid by rounding and were written anew: {', '.join(names)}")
 
 
 def _print_shell_lines(out: Path, views: Mapping[str, View]) -> None:

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
+from brats_seg.commands.label_maps import match_label_maps
 from brats_seg.commands.options import CasesOption, EditionOption, OverwriteOption, command_from, select_cases
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.reading import read_header, same_geometry
 from brats_seg.errors import DataError, OutputError, UsageError, all_findings
-from brats_seg.evaluation.references import label_maps_in, names_of
 from brats_seg.files import require_outside
 from brats_seg.reporting.serving import Server
 from brats_seg.reporting.viewed import Viewed
@@ -94,10 +94,10 @@ def _viewed(
     Raises:
         DataError: there is no prediction, or no reference, for any of the cases.
     """
-    predictions = {} if prediction is None else _match(cases, _validation_of(prediction), "prediction")
+    predictions = {} if prediction is None else match_label_maps(cases, prediction, "prediction", is_partial=True)
     references = {case.name: case.label for case in cases if case.label is not None}
     if reference is not None:
-        references = _match(cases, reference, "reference")
+        references = match_label_maps(cases, reference, "reference", is_partial=True)
     shown = [case for case in cases if prediction is None or case.name in predictions]
     if without := len(cases) - len(shown):
         print(f"{without} of {len(cases)} cases have no prediction in {prediction} and are passed over")
@@ -109,35 +109,6 @@ def _viewed(
         }
         found.append(Viewed(case, {which: path for which, path in maps.items() if path is not None}))
     return found
-
-
-def _validation_of(place: Path) -> Path:
-    """Return the folder of label maps of a run; any other place as it is."""
-    return place / "validation" if (place / "config.yaml").is_file() else place
-
-
-def _match(cases: Sequence[Case], place: Path, what: str) -> dict[str, Path]:
-    """Return case -> its label map in `place`: a file, a flat folder, or (references) a download."""
-    if place.is_file():
-        if len(cases) != 1:
-            raise UsageError(
-                f"--{what} {place}: one file for {len(cases)} cases; give a folder, or one case by --cases"
-            )
-        return {cases[0].name: place}
-    if not place.is_dir():
-        raise DataError(f"--{what} {place}: no such file or folder")
-    if what == "reference" and not any(case.name in label_maps_in(place) for case in cases):
-        own = find_cases(place, strict=False, allow_missing=True).cases
-        files = {case.name: [case.label] for case in own if case.label is not None}
-    else:
-        files = label_maps_in(place)
-    names = [case.name for case in cases if case.name in files]
-    if twice := [f"case {name}: {names_of(files[name])}; keep one" for name in names if len(files[name]) > 1]:
-        raise DataError(all_findings(f"--{what} {place}", twice))
-    if not names:
-        there = f"{len(files)} label maps ({', '.join(sorted(files)[:3])} ...)" if files else "no label maps"
-        raise DataError(f"--{what} {place}: {there}, none of case {cases[0].name}; expected <case>.nii.gz")
-    return {name: files[name][0] for name in names}
 
 
 def _require_one_grid(viewed: Viewed) -> None:

@@ -6,26 +6,29 @@ and of every prediction, and where the plane lies. Arrays of planes are (rows, c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel import orientations as _orientations
 from numpy.typing import NDArray
 
 from brats_seg.data.reading import Header, read_label_map, read_volume, same_geometry
 from brats_seg.editions import Edition, get_edition
 from brats_seg.errors import DataError
+from brats_seg.reporting.planes import (
+    PLANES,
+    Box,
+    Orientation,
+    box_of,
+    cut,
+    orientation_of,
+    plane_axis,
+    slice_with_most,
+)
 
-orientations: Any = _orientations  # nibabel has no types here
-
-__all__ = ["PLANES", "CaseFiles", "CaseSlices", "Plane", "cut_case"]
-
-PLANES = ("axial", "coronal", "sagittal")
-_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
-"""Plane -> the axis of a (right, anterior, superior) array that it is cut across."""
+__all__ = ["CaseFiles", "CaseSlices", "Plane", "cut_case"]
 
 _DARKEST, _BRIGHTEST = 0.5, 99.5
 """Percentiles of a modality's nonzero voxels that are shown black and white."""
@@ -109,13 +112,13 @@ def cut_case(files: CaseFiles) -> CaseSlices:
     """
     edition = get_edition(files.edition)
     label_map, header = read_label_map(files.reference)
-    ornt = orientations.io_orientation(header.affine)
+    orientation = orientation_of(header.affine, header.grid)
     reference = edition.regions_from_label_map(label_map)
     predictions = [_read_prediction(path, header, edition) for path in files.predictions]
     row = edition.region_names.index(files.region)
     _check_counts(files, reference[row], [own[row] for own in predictions])
     images, notes = _read_images(files, header)
-    box = _brain_box(list(images.values()), reference, header)
+    box = _brain_box(images.values(), np.any([reference, *predictions], axis=(0, 1)), orientation)
     wrong = np.zeros(label_map.shape, np.uint8)
     for own in predictions:
         wrong += own[row] != reference[row]
@@ -124,12 +127,12 @@ def cut_case(files: CaseFiles) -> CaseSlices:
     voxel_ml = float(np.prod(header.spacing_mm)) / 1000
     sizes = [[(reference[n] & ~own[n]).sum() for n in range(len(own))] for own in predictions]
     false = [[(own[n] & ~reference[n]).sum() for n in range(len(own))] for own in predictions]
-    cut = _Cut(header, ornt, box, counted)
+    through = _Cut(orientation, box, counted)
     return CaseSlices(
         case=files.case,
         regions=edition.region_names,
         modalities=edition.modalities,
-        planes=tuple(cut.plane(name, grey, reference, predictions, wrong) for name in PLANES),
+        planes=tuple(through.plane(name, grey, reference, predictions, wrong) for name in PLANES),
         missed_ml=np.array(sizes, float).reshape(len(predictions), -1) * voxel_ml,
         false_ml=np.array(false, float).reshape(len(predictions), -1) * voxel_ml,
         notes=tuple(notes),
@@ -140,10 +143,9 @@ def cut_case(files: CaseFiles) -> CaseSlices:
 class _Cut:
     """How planes are cut out of arrays (..., K, J, I)."""
 
-    header: Header
-    ornt: NDArray[np.float64]
-    box: tuple[slice, slice, slice]
-    """Of the (right, anterior, superior) array: the brain."""
+    orientation: Orientation
+    box: Box
+    """Of the turned volume: the brain."""
     counted: NDArray[np.uint8]
     """(K, J, I): what a plane should have the most of."""
 
@@ -155,39 +157,25 @@ class _Cut:
         predictions: Sequence[NDArray[np.bool_]],
         wrong: NDArray[np.uint8],
     ) -> Plane:
-        axis = _AXIS[name]
-        counted = self._oriented(self.counted)
-        others = tuple(one for one in range(3) if one != axis)
-        sums = counted.sum(axis=others, dtype=np.int64)
-        index = int(sums.argmax()) if sums.any() else counted.shape[axis] // 2
-        pick = [slice(None)] * 3
-        pick[axis] = slice(index, index + 1)
-        own = tuple(self.box[one] if one != axis else pick[axis] for one in range(3))
+        orientation, axis = self.orientation, plane_axis(name)
+        index = slice_with_most(orientation.turned(self.counted), name)
+        index = orientation.shape[axis] // 2 if index is None else index
+        part = tuple(slice(None) if one == axis else side for one, side in enumerate(self.box))
 
-        def cut(volume: NDArray[Any]) -> NDArray[Any]:
-            flat = self._oriented(volume)[own].squeeze(axis)
-            return np.ascontiguousarray(flat.T[::-1, ::-1])  # up at the top; the patient's right, or front, on the left
+        def flat(volume: NDArray[Any]) -> NDArray[Any]:
+            return np.ascontiguousarray(cut(orientation.turned(volume)[part], name, index))
 
-        file_axis = int(np.flatnonzero(self.ornt[:, 0] == axis)[0])
-        num = counted.shape[axis]
-        affine = self.header.affine @ orientations.inv_ornt_aff(self.ornt, self.header.grid[::-1])
-        size = [float(np.linalg.norm(affine[:3, one])) for one in others]
         return Plane(
             name=name,
-            grey={modality: cut(volume) for modality, volume in grey.items()},
-            reference=np.stack([cut(mask) for mask in reference]),
-            predictions=tuple(np.stack([cut(mask) for mask in own_masks]) for own_masks in predictions),
-            pixel_mm=(size[1], size[0]),
-            number=(index if self.ornt[file_axis, 1] > 0 else num - 1 - index) + 1,
-            num_slices=num,
-            place_mm=float(affine[axis, 3] + affine[axis, axis] * index),
-            num_wrong=int(np.count_nonzero(cut(wrong))),
+            grey={modality: flat(volume) for modality, volume in grey.items()},
+            reference=np.stack([flat(mask) for mask in reference]),
+            predictions=tuple(np.stack([flat(mask) for mask in own_masks]) for own_masks in predictions),
+            pixel_mm=orientation.plane_spacing_mm(name),
+            number=orientation.file_index(name, index) + 1,
+            num_slices=orientation.shape[axis],
+            place_mm=orientation.position_mm(name, index),
+            num_wrong=int(np.count_nonzero(flat(wrong))),
         )
-
-    def _oriented(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of (K, J, I) as (right, anterior, superior)."""
-        turned: NDArray[Any] = orientations.apply_orientation(volume.transpose(2, 1, 0), self.ornt)
-        return turned
 
 
 def _read_prediction(path: Path | None, header: Header, edition: Edition) -> NDArray[np.bool_]:
@@ -237,24 +225,13 @@ def _read_images(files: CaseFiles, header: Header) -> tuple[dict[str, NDArray[An
     return images, notes
 
 
-def _brain_box(
-    images: Sequence[NDArray[Any]], reference: NDArray[np.bool_], header: Header
-) -> tuple[slice, slice, slice]:
-    """Return the box, in (right, anterior, superior), of all voxels of an image that are not 0, with a margin."""
-    inside: NDArray[np.bool_] = np.any(reference, axis=0)
+def _brain_box(images: Iterable[NDArray[Any]], labelled: NDArray[np.bool_], orientation: Orientation) -> Box:
+    """Return the box of all voxels of an image that are not 0, and of all that is labelled, with a margin."""
+    inside = labelled
     for volume in images:
         inside = inside | (volume != 0)
-    if not images or not inside.any():
-        inside = np.ones(header.grid, bool)
-    ornt = orientations.io_orientation(header.affine)
-    turned = orientations.apply_orientation(inside.transpose(2, 1, 0), ornt)
-    spacing = [header.spacing_mm[::-1][int(np.flatnonzero(ornt[:, 0] == axis)[0])] for axis in range(3)]
-    slices = []
-    for axis in range(3):
-        places = np.flatnonzero(turned.any(axis=tuple(one for one in range(3) if one != axis)))
-        margin = round(_MARGIN_MM / spacing[axis])
-        slices.append(slice(max(int(places[0]) - margin, 0), int(places[-1]) + 1 + margin))
-    return slices[0], slices[1], slices[2]
+    first, second, third = (round(_MARGIN_MM / size) for size in orientation.spacing_mm)
+    return box_of(orientation.turned(inside), (first, second, third))
 
 
 def _grey(volume: NDArray[Any]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from brats_seg.data.nifti import Header, read_label_map, read_volume, same_geome
 from brats_seg.editions import Edition, Label, get_edition
 from brats_seg.errors import DataError
 
-__all__ = ["View", "brightest_shown", "label_file", "open_case"]
+__all__ = ["Layer", "View", "brightest_shown", "label_file", "open_case"]
 
 _LABEL_FILE_HEAD = """\
 ################################################
@@ -75,9 +75,12 @@ def brightest_shown(volume: NDArray[Any]) -> float:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
+    """A file of a workspace."""
+
     path: Path
     nickname: str
+    """What ITK-SNAP calls it."""
     white: float = 1.0
     """What `brightest_shown` gives; label maps have none."""
 
@@ -87,9 +90,9 @@ class View:
     """A case as ITK-SNAP shows it; paths are absolute and real."""
 
     edition: Edition
-    main: _Layer
-    overlays: tuple[_Layer, ...]
-    label_maps: tuple[_Layer, ...]
+    main: Layer
+    overlays: tuple[Layer, ...]
+    label_maps: tuple[Layer, ...]
 
     def workspace(self, folder: Path) -> str:
         """Return the text of a workspace file that lies in `folder`.
@@ -121,7 +124,7 @@ class View:
         return shlex.join(map(str, words))
 
     @property
-    def _layers(self) -> tuple[_Layer, ...]:
+    def _layers(self) -> tuple[Layer, ...]:
         return (self.main, *self.overlays, *self.label_maps)
 
 
@@ -149,16 +152,16 @@ def open_case(case: Case, label_maps: Mapping[str, Path]) -> tuple[View | None, 
             findings.append(f"{nickname} {path}: {difference}, against the case's images; predict this case again")
     if findings:
         return None, [f"case {case.name}: {finding}" for finding in findings]
-    layers = tuple(_Layer(path.resolve(), nickname) for nickname, path in label_maps.items())
+    layers = tuple(Layer(path.resolve(), nickname) for nickname, path in label_maps.items())
     return View(edition, images[0], tuple(images[1:]), layers), []
 
 
-def _open_images(case: Case, findings: list[str]) -> tuple[list[_Layer], Header | None]:
+def _open_images(case: Case, findings: list[str]) -> tuple[list[Layer], Header | None]:
     """Return a layer for each image file, T1c's first, and T1c's header; add what is wrong to `findings`."""
     files: dict[Path, list[str]] = {}
     for modality in sorted(case.images, key=lambda name: name != _MAIN):  # a stable sort: the others keep their order
         files.setdefault(case.images[modality].path, []).append(_NICKNAMES.get(modality, modality))
-    layers: list[_Layer] = []
+    layers: list[Layer] = []
     main: Header | None = None
     for path, nicknames in files.items():
         try:
@@ -166,7 +169,7 @@ def _open_images(case: Case, findings: list[str]) -> tuple[list[_Layer], Header 
         except DataError as error:
             findings.append(str(error))
             continue
-        layers.append(_Layer(path.resolve(), " + ".join(nicknames), brightest_shown(volume)))
+        layers.append(Layer(path.resolve(), " + ".join(nicknames), brightest_shown(volume)))
         main = main or header
         if difference := same_geometry(main, header):
             findings.append(f"{path}: {difference}, against {next(iter(files)).name}; see brats-seg check")
@@ -182,7 +185,7 @@ def _entries(parent: ET.Element, **values: object) -> None:
         ET.SubElement(parent, "entry", key=key, value=str(value))
 
 
-def _add_layer(layers: ET.Element, layer: _Layer, role: str) -> ET.Element:
+def _add_layer(layers: ET.Element, layer: Layer, role: str) -> ET.Element:
     own = _folder(layers, f"Layer[{len(layers):03d}]")
     _entries(own, AbsolutePath=layer.path, Role=role)
     metadata = _folder(own, "LayerMetaData")

@@ -1,4 +1,7 @@
-"""Pictures of one slice of a case with the outlines of reference and prediction, as arrays. Needs numpy and scipy."""
+"""Pictures of one slice of a case with the outlines of reference and prediction, as arrays, while a network trains.
+
+Needs no matplotlib, which a bare GPU node may lack; figures of cases are drawn by `montage`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_seg.editions import Edition
+from brats_seg.reporting.overlay import LINE_COLORS
+from brats_seg.reporting.planes import slice_with_most
 
 __all__ = ["PREDICTION_COLOR", "REFERENCE_COLOR", "largest_slice", "outlined_slice"]
 
-REFERENCE_COLOR = (86, 180, 233)
-"""Sky blue; with vermilion it is told apart whatever the colour vision (Okabe and Ito)."""
-PREDICTION_COLOR = (213, 94, 0)
-"""Vermilion."""
+REFERENCE_COLOR, PREDICTION_COLOR = (
+    tuple(round(255 * part) for part in LINE_COLORS[what]) for what in ("reference", "prediction")
+)
+"""Those of all pictures, as 0-255: blue and orange."""
 
 _SHOWN = ("t1c", "flair")
 _EDGE = 320
@@ -33,8 +38,8 @@ _BRIGHTEST = 99.5
 
 def largest_slice(label_map: NDArray[np.uint8]) -> int:
     """Return the index along K of the slice with the most tumour in a label map (K, J, I); the middle if none has."""
-    areas = np.count_nonzero(np.asarray(label_map), axis=(1, 2))
-    return int(areas.argmax()) if areas.any() else len(areas) // 2
+    found = slice_with_most(np.asarray(label_map) > 0, "axial")
+    return len(label_map) // 2 if found is None else found
 
 
 def outlined_slice(
@@ -48,7 +53,7 @@ def outlined_slice(
 
     A row of panels for each region, outermost first; beside each other T1c and FLAIR (or the first modality, where
     the set has neither). The reference's outline is a solid blue line just outside its mask, the prediction's a dashed
-    vermilion one just inside, so that both are seen where they agree. Rows are J, columns I, in file order.
+    orange one just inside, so that both are seen where they agree. Rows are J, columns I, in file order.
 
     Args:
         image: (modality, K, J, I), the source's own values, 0 outside the brain.

@@ -49,16 +49,16 @@ class Ours:
     def _case(self, run: str, name: str, edition: str, images: Mapping[str, str], tta: str, out: str) -> Answer:
         from brats_seg.data.cases import Case, ImageFile
         from brats_seg.inference.model import as_prediction
+        from brats_seg.inference.reading import read_case
         from brats_seg.preprocessing import transforms
-        from brats_seg.preprocessing.prepare import prepare_case
 
         files = {modality: ImageFile(Path(path)) for modality, path in images.items()}
         case = Case(name, name, None, edition, Path(out), files, None)
+        ensemble = self._of(run, tta)
         with _Clock(transforms, "read_stack") as reading:
             begun = time.perf_counter()
-            prepared = prepare_case(case, with_label=False)
+            prepared = read_case(case, ensemble.reference)
             read = time.perf_counter()
-        ensemble = self._of(run, tta)
         probabilities = ensemble.probabilities(prepared.image, prepared.mean, prepared.sd).cpu()
         computed = time.perf_counter()
         made = as_prediction(ensemble, prepared, probabilities, edition)

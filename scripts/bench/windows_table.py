@@ -131,18 +131,19 @@ def measure_case(case: Any, way: Way, loaded: Any, stride: Shape, device: str) -
 
 def summarize(records: Sequence[dict[str, Any]], regions: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row a way: mean Dice, the difference of their mean to the first way's, seconds."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    first: float | None = None
     for way in WAYS:
         own = [record for record in records if record["way"] == way.name]
         means = {region: statistics.mean(record[region] for record in own) for region in regions}
         mean = statistics.mean(means.values())
-        first = rows[0]["mean"] if rows else mean
+        first = mean if first is None else first
         rows.append(
             {
                 "what": way.name,
                 **{region: round(value, 4) for region, value in means.items()},
-                "mean": round(mean, 5),
-                "to first": round(mean - first, 4),
+                "mean": round(mean, 4),
+                "to first": round(mean - first, 4) + 0.0,
                 "s a case": round(statistics.median(record["seconds"] for record in own), 2),
                 "windows": statistics.median(record["windows"] for record in own),
             }

@@ -168,6 +168,38 @@ def test_a_2d_set_is_refused_with_what_to_do_instead(phantom_download, tmp_path,
     assert "a 2D set; ITK-SNAP files are for volumes: predict with --save-masks" in capsys.readouterr().err
 
 
+def test_copies_make_a_folder_that_opens_where_it_is_carried_to(phantom_download, predictions, tmp_path, capsys):
+    out = tmp_path / "snap"
+    assert export(phantom_download, predictions, out, "--copy") == 0
+    assert "wrote 15 files" in capsys.readouterr().out  # a label file; two cases of a workspace and six volumes
+    out.rename(tmp_path / "elsewhere")
+    workspace = tmp_path / "elsewhere" / f"{CASES[0]}.itksnap"
+    entries = {entry.attrib["key"]: entry.attrib["value"] for entry in ET.parse(workspace).getroot().iter("entry")}
+    for path in paths_of(workspace):  # ITK-SNAP's way: what lay below SaveLocation is looked for beside the workspace
+        assert (workspace.parent / path.relative_to(entries["SaveLocation"])).is_file()
+    (tmp_path / "elsewhere").rename(out)
+    assert export(phantom_download, predictions, out, "--copy") == 0, "the same again changes nothing"
+    (out / CASES[0] / "prediction.nii.gz").write_bytes(b"mine")
+    assert export(phantom_download, predictions, out, "--copy") == 2
+    assert f"{out}/{CASES[0]}/prediction.nii.gz: is there with other content" in capsys.readouterr().err
+
+
+def test_a_prediction_off_by_rounding_is_put_on_the_image_s_grid_and_told(
+    phantom_download, predictions, tmp_path, capsys
+):
+    source = predictions / f"{CASES[0]}.nii.gz"
+    label_map, header = read_label_map(source)
+    affine = header.affine.copy()
+    affine[:3, 3] += 1e-4
+    write_label_map(source, label_map, header_for(header.grid, header.spacing_mm, affine, np.uint8))
+    out = tmp_path / "snap"
+    assert export(phantom_download, predictions, out) == 0
+    told = f"1 label maps lie off the image's grid by rounding and were written anew: {source}"
+    assert told in capsys.readouterr().out
+    assert paths_of(out / f"{CASES[0]}.itksnap")[4] == out / CASES[0] / "prediction.nii.gz"
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [CASES[0]]
+
+
 @pytest.mark.parametrize("words", [["export", "--help"], ["export", "itksnap", "--help"]])
 def test_help_is_there(words, capsys):
     assert run(words) == 0

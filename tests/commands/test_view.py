@@ -89,7 +89,9 @@ def test_a_prediction_on_another_grid_is_one_line(phantom_download, tmp_path, ca
 
 def test_wrong_input_is_one_line(phantom_download, predictions, tmp_path, capsys):
     one, all_cases = str(case_folder(phantom_download, 3)), str(phantom_download)
-    assert "none of case BraTS20_Training_004" in message_of(capsys, ["view", one, "--prediction", str(predictions)])
+    assert "case BraTS20_Training_004: no prediction" in message_of(
+        capsys, ["view", one, "--prediction", str(predictions)]
+    )
     assert "no such file or folder" in message_of(capsys, ["view", one, "--prediction", "nowhere"])
     file = str(predictions / f"{CASES[0]}.nii.gz")
     assert "one file for 6 cases" in message_of(capsys, ["view", all_cases, "--prediction", file])
