@@ -123,15 +123,18 @@ def test_a_case_is_saved_as_a_page(phantom_download, predictions, tmp_path, caps
 
 
 def test_the_address_comes_at_once_without_a_terminal_and_answers(phantom_download, repository):
-    code = "import sys; from brats_seg.cli import app; app(sys.argv[1:])"
+    # what a shell starts in the background ignores SIGINT, and so do its children, unless they say otherwise
+    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{heeding}from brats_seg.cli import app; app(sys.argv[1:])"
     words = [sys.executable, "-c", code, "view", str(case_folder(phantom_download)), "--no-browser"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=repository) as process:
         try:
             address = process.stdout.readline().removeprefix("viewer: ").strip()
             with urllib.request.urlopen(f"{address}cases/0/scene.json", timeout=60) as answer:
                 assert json.load(answer)["case"] == CASES[0]
-        finally:
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert out.endswith("viewer closed\n")
