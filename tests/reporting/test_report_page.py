@@ -112,10 +112,15 @@ def test_a_dot_tells_its_case_and_marks_it_everywhere(report: str, chromium_page
     from playwright.sync_api import expect
 
     page = opened(chromium_page, report)
-    page.locator("#distributions .d[data-c='3']").first.hover(force=True)
+    dot = page.locator("#distributions .d[data-c='3']").first
+    dot.scroll_into_view_if_needed()
+    page.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )  # scrolling unmarks
+    dot.hover(force=True)
     assert page.inner_text("#tip").startswith("BraTS20_Training_004")
     assert page.locator("#by-volume .d.on").count() >= 1
-    page.locator("#distributions .d[data-c='3']").first.click(force=True)
+    dot.click(force=True)
     expect(page.locator("#worst-3 h3")).to_be_in_viewport()
 
 
