@@ -160,9 +160,9 @@ class Predictor:
 
 
 def _layout_of(compute: Compute, *, is_compiled: bool) -> torch.memory_format:
-    """Return the order of values in memory that is fastest forwards: channels innermost where bf16 is, if compiled."""
-    pays_compiled = compute.device.type == "cuda" and compute.precision != "fp32" and is_compiled
-    return torch.channels_last_3d if compute.is_channels_last or pays_compiled else torch.contiguous_format
+    """Return the order of values in memory that is fastest forwards, where group norm costs nothing."""
+    favours = compute.favours_channels_last(is_compiled=is_compiled)
+    return torch.channels_last_3d if favours else torch.contiguous_format
 
 
 def window_of(inference: InferenceConfig, description: Description) -> tuple[int, int, int]:

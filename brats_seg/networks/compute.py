@@ -35,10 +35,11 @@ class Compute:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
-    @property
-    def is_channels_last(self) -> bool:
-        """Whether channels_last_3d pays for networks that are not compiled: with bf16 on a CPU, and nowhere else."""
-        return self.precision == "bf16" and self.device.type == "cpu"
+    def favours_channels_last(self, *, is_compiled: bool) -> bool:
+        """Return whether channels innermost pay for most networks: bf16 on a CPU, 16 bits compiled on a GPU."""
+        if self.device.type == "cpu":
+            return self.precision == "bf16"
+        return self.precision != "fp32" and is_compiled
 
     def layout_of(self, network: nn.Module, asked: str = "auto", *, is_compiled: bool = False) -> torch.memory_format:
         """Return the memory format for a network's weights and inputs; `asked` may be contiguous or channels_last.
@@ -52,11 +53,8 @@ class Compute:
         if asked != "auto":
             return torch.channels_last_3d if asked == "channels_last" else torch.contiguous_format
         kinds = {type(module) for module in network.modules()}
-        pays = (
-            self.is_channels_last
-            or (self.device.type == "cpu" and nn.BatchNorm2d in kinds)
-            or (self.device.type == "cuda" and self.precision != "fp32" and is_compiled)
-        )
+        has_batch_norm = self.device.type == "cpu" and nn.BatchNorm2d in kinds
+        pays = has_batch_norm or self.favours_channels_last(is_compiled=is_compiled)
         return torch.channels_last_3d if pays and nn.GroupNorm not in kinds else torch.contiguous_format
 
     def __str__(self) -> str:
