@@ -23,16 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from brats_seg.errors import OutputError
+from brats_seg.processor import processor_name
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_file",
     "atomic_folder",
-    "has_amx",
     "hash_of_file",
     "hash_of_json",
     "make_output_folder",
-    "processor_name",
     "provenance",
     "read_json",
     "require_outside",
@@ -177,24 +176,6 @@ def provenance(*, device: str | None = None, **more: Any) -> dict[str, Any]:
         "device": device,
         **more,
     }
-
-
-def processor_name() -> str:
-    """Return the processor's model and whether it has AMX, the unit that makes bf16 fast on a CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {'with' if has_amx() else 'without'} AMX"
-
-
-def has_amx() -> bool:
-    """Return whether the processor has AMX units for bf16; `avx512_bf16` alone is slower than fp32."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def _version(package: str) -> str | None:

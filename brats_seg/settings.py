@@ -221,7 +221,7 @@ class TrainConfig(Settings):
     checkpoint_activations: bool = False
     """Whether the network's blocks are computed again in the backward pass instead of kept: less memory, more time."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto = bf16 on CUDA and on CPUs with AMX, fp32 elsewhere. fp16 (with loss scaling) is for GPUs alone."""
+    """auto = bf16 on CUDA and on CPUs with AMX or AMD's avx512_bf16, fp32 elsewhere. fp16 (scaled loss): GPUs alone."""
     compile: Literal["auto", True, False] = "auto"
     """Whether torch.compile makes the network's kernels (a minute or two at the start); auto = on CUDA alone."""
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"

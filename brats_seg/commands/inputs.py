@@ -101,7 +101,8 @@ def read_request(
     """Return what words such as DATA OUT KEY=VALUE and the options of explicit files ask for.
 
     Raises:
-        UsageError: there are too few or too many folders, a shard that is none, or unknown modalities.
+        UsageError: there are too few or too many folders, a run in place of data, a shard that is none, or unknown
+            modalities.
     """
     given = {modality: path for modality, path in files.items() if path is not None}
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
@@ -114,6 +115,8 @@ def read_request(
     if given and modalities is not None:
         raise UsageError(f"--modalities {modalities}: is for a folder of nnU-Net's; --t1 and so on name theirs already")
     data = None if given else Path(places[0])
+    if data is not None and (data / "config.yaml").is_file() and (data / "model.safetensors").is_file():
+        raise UsageError(f"predict: DATA is a trained run: {data}; models come first: brats-seg predict RUN DATA OUT")
     part = None if shard is None else _part_of(shard)
     channels = None if modalities is None else parse_modalities(modalities)
     return Request(data, given, Path(places[-1]), overrides, name, edition, cases, part, channels)

@@ -78,8 +78,8 @@ def select_cases(known: list[str], wanted: str | None) -> list[str]:
     """
     if wanted is None:
         return known
-    path = Path(wanted)
-    text = path.read_text(encoding="utf-8") if path.is_file() else wanted.replace(",", "\n")
+    is_file = os.path.isfile(wanted)  # a long list of names is no path; Path.is_file raises there
+    text = Path(wanted).read_text(encoding="utf-8") if is_file else wanted.replace(",", "\n")
     names = {line.strip() for line in text.splitlines() if line.strip()}
     missing = sorted(names - set(known))
     if missing:

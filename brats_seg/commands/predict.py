@@ -102,13 +102,13 @@ def predict(
       brats-seg predict starter Dataset001/imagesTs predictions --modalities t1,t1c,t2,flair
       brats-seg predict runs/first runs/second DATA predictions
     """
-    prepare_process()
-    from brats_seg.inference.ensemble import find_members, load_ensemble  # noqa: PLC0415 (torch)
-    from brats_seg.inference.model import can_miss_modalities, require_dropout  # noqa: PLC0415
-
     files = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
     models, rest = _split(words, has_files=any(files.values()))
     request = read_request(rest, files, name=name, edition=edition, cases=cases, shard=shard, modalities=modalities)
+    prepare_process()
+    from brats_seg.inference.ensemble import find_members, load_ensemble  # noqa: PLC0415 (torch: seconds)
+    from brats_seg.inference.model import can_miss_modalities, require_dropout  # noqa: PLC0415
+
     members = find_members(models, request.overrides)
     configs = [member.config for member in members]
     if allow_missing:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from brats_seg.errors import DeviceError
-from brats_seg.files import has_amx, processor_name
 from brats_seg.networks.fusing import make_norms_fusible
+from brats_seg.processor import computes_bf16_fast, has_amx, processor_name
 
 __all__ = ["Compute", "choose_compute", "compiled", "is_compiled", "placed"]
 
@@ -36,19 +36,19 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
     def favours_channels_last(self, *, is_compiled: bool) -> bool:
-        """Return whether channels innermost pay for most networks: bf16 on a CPU, 16 bits compiled on a GPU."""
+        """Return whether channels innermost pay for most networks: bf16 with AMX, 16 bits compiled on a GPU."""
         if self.device.type == "cpu":
-            return self.precision == "bf16"
+            return self.precision == "bf16" and has_amx()
         return self.precision != "fp32" and is_compiled
 
     def layout_of(self, network: nn.Module, asked: str = "auto", *, is_compiled: bool = False) -> torch.memory_format:
         """Return the memory format for a network's weights and inputs; `asked` may be contiguous or channels_last.
 
-        channels_last_3d pays with bf16 on a CPU, and on a GPU for compiled code (`fusing.py`): there a step of the
-        31 M DynUNet took 95 ms so and 73 ms contiguous as long as nothing was compiled. Group normalisation has a
-        backward in channels_last that is 15 to 50 times slower, so such networks stay contiguous. U-Nets of slices with
-        batch norm are faster so on a CPU in fp32, too: 370 ms a slice of 256 x 256 forward and back against 433
-        (BasicUNet, AMD EPYC with AVX-512, one thread).
+        channels_last_3d pays with bf16 on a CPU with AMX (not on others), and on a GPU for compiled code (`fusing.py`):
+        there a step of the 31 M DynUNet took 95 ms so and 73 ms contiguous as long as nothing was compiled. Group
+        normalisation has a backward in channels_last that is 15 to 50 times slower, so such networks stay contiguous.
+        U-Nets of slices with batch norm are faster so on a CPU in fp32, too: 370 ms a slice of 256 x 256 forward and
+        back against 433 (BasicUNet, AMD EPYC with AVX-512, one thread).
         """
         if asked != "auto":
             return torch.channels_last_3d if asked == "channels_last" else torch.contiguous_format
@@ -75,7 +75,7 @@ def placed(network: nn.Module, device: torch.device, layout: torch.memory_format
 def choose_compute(device: str, precision: str, threads: int | None = None) -> Compute:
     """Return the device and precision asked for; `auto` takes a GPU where there is one, and bf16 where it is fast.
 
-    bf16 is fast on CUDA and on CPUs with AMX, and slower than fp32 on every other CPU.
+    bf16 is fast on CUDA and on some CPUs (`processor.py`), and slower than fp32 on every other CPU.
 
     Raises:
         DeviceError: the device is not there (names it and what is), or fp16 is asked of a CPU.
@@ -84,7 +84,7 @@ def choose_compute(device: str, precision: str, threads: int | None = None) -> C
     if chosen.type == "cpu" and threads is not None:
         torch.set_num_threads(threads)
     if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" or has_amx() else "fp32"
+        precision = "bf16" if chosen.type == "cuda" or computes_bf16_fast() else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise DeviceError("precision fp16 on a CPU: no unit computes it there; use precision=auto, fp32 or a GPU")
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else processor_name()

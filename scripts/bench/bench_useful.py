@@ -12,7 +12,8 @@ nnunet    nnU-Net's trainer with what it plans for BraTS (31 M weights, 128^3, b
           without flips, windows side by side (its default, half overlapping, takes eight times as long)
 monai     MONAI's 3-D tutorial: its transforms with 224 x 224 x 144, SegResNet, batch 1; its window of 240 x 240 x 160
 
-The table goes to OUT/useful.csv and OUT/useful.png as well. Peers run in the environments of `peers.sh monai nnunet`.
+The table goes to OUT/useful.csv and OUT/useful.png as well, with the sides that OUT knows from earlier calls. Peers run
+in the environments of `peers.sh monai nnunet`.
 """
 
 from __future__ import annotations
@@ -189,15 +190,16 @@ def main() -> None:
     held_out = args.held_out.split(",") if args.held_out else names[3::7]
     minutes = [float(minute) for minute in args.minutes.split(",")]
     stores = prepare(args.data, args.out, held_out, names)
-    rows: list[Row] = []
     for side in args.sides.split(","):
         if side == "ours":
             train_ours(args, stores[0], minutes)
-            rows += rows_of_ours(args, minutes, held_out)
+            rows = rows_of_ours(args, minutes, held_out)
         else:
             its = [{**case, "is_held_out": case["name"] in held_out} for case in files]
-            rows += rows_of_peer(side, args, stores, minutes, its)
-        show(rows, args.out)
+            rows = rows_of_peer(side, args, stores, minutes, its)
+        (args.out / f"rows_{side}.json").write_text(json.dumps(rows), encoding="utf-8")
+        known = [args.out / f"rows_{name}.json" for name in ("ours", "nnunet", "monai")]
+        show([row for path in known if path.is_file() for row in json.loads(path.read_text("utf-8"))], args.out)
 
 
 if __name__ == "__main__":

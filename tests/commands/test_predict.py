@@ -199,6 +199,7 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
     [
         (["{run}", "{data}"], "expected MODEL, DATA and OUT"),
         (["{run}", "{data}", "{out}", "--cases", "BraTS20_Training_999"], "BraTS20_Training_999"),
+        (["{run}", "{data}", "{out}", "--cases", ",".join(f"a_long_name_{n}" for n in range(30))], "not found: a_long"),
         (["{run}", "{data}", "{out}", "--edition", "brats2024-men-rt"], "modalities"),
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
         (["{run}", "{data}", "{out}", "inference.window=[20,20,20]"], "the nearest is [16, 16, 16]"),
@@ -212,7 +213,8 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
         (["{data}", "{data}", "{out}"], "no config.yaml"),
         (["{run}", "{run}", "{data}", "{out}"], "models 1 and 2 have the same weights"),
         (["{run}", "startr", "{data}", "{out}"], "did you mean starter?"),
-        (["{run}", "{run}", "{out}"], ""),
+        (["{run}", "{run}", "{out}"], "DATA is a trained run"),
+        (["starter", "{run}", "{data}"], "DATA is a trained run"),
         (["{run}", "{out}", "--t1", "x.nii"], "t1c"),
     ],
 )

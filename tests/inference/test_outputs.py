@@ -102,7 +102,7 @@ def test_after_a_kill_each_label_map_is_known_to_be_whose_it_is(tmp_path: Path) 
 def made_by(path: Path) -> int | None:
     try:
         return int(np.asanyarray(nib.load(path).dataobj).flat[0])
-    except OSError:  # just gone, to be replaced
+    except (OSError, nib.filebasedimages.ImageFileError):  # gone before or while it is read, to be replaced
         return None
 
 

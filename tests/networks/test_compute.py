@@ -13,9 +13,11 @@ from brats_seg.networks import compute
 from brats_seg.networks.compute import Compute, choose_compute, compiled, placed
 
 
-@pytest.mark.parametrize(("has_amx", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_precision_of_a_cpu_follows_amx(monkeypatch: pytest.MonkeyPatch, has_amx: bool, expected: str) -> None:
-    monkeypatch.setattr(compute, "has_amx", lambda: has_amx)
+@pytest.mark.parametrize(("is_fast", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_of_a_cpu_follows_its_units(
+    monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str
+) -> None:
+    monkeypatch.setattr(compute, "computes_bf16_fast", lambda: is_fast)
     assert choose_compute("cpu", "auto").precision == expected
 
 
@@ -62,11 +64,22 @@ def test_fp16_on_a_cpu_is_refused() -> None:
     ],
 )
 def test_layout_follows_norm_precision_and_what_was_asked(
-    norm: Callable[[int], nn.Module], precision: str, asked: str, is_channels_last: bool
+    monkeypatch: pytest.MonkeyPatch,
+    norm: Callable[[int], nn.Module],
+    precision: str,
+    asked: str,
+    is_channels_last: bool,
 ) -> None:
+    monkeypatch.setattr(compute, "has_amx", lambda: True)
     network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Sequential(norm(4)))
     found = choose_compute("cpu", precision).layout_of(network, asked)
     assert (found == torch.channels_last_3d) is is_channels_last
+
+
+def test_bf16_without_amx_stays_contiguous(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "has_amx", lambda: False)
+    network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4))
+    assert choose_compute("cpu", "bf16").layout_of(network) == torch.contiguous_format
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Fine-tuning on few cases against training from scratch, for the same time: Dice of cases that neither has seen.
+
+    python scripts/bench/finetune_table.py --data DIR --out DIR [--sizes 2,4,8] [--steps N] [--first-steps N]
+                                           [--recipe NAME] [--device D] [--threads N]
+
+DIR is a BraTS download, one time point a patient. Every second case, by name, trains a first model (`--first-steps` of
+the recipe), as others' cases would have. Of the rest the first, third ... stay for the test, and the others are one's
+own few cases: the first two, four, eight. On those the recipe runs for `--steps` from the first model's weights with a
+tenth of its learning rate, and from fresh weights with all of it; the network is the same, so the time is too. Runs
+that OUT holds already are taken up where they stopped. The table goes to OUT/finetune.csv as well; means of `plain`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench_train import find_files
+
+Row = dict[str, Any]
+REGIONS = ("ET", "TC", "WT")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a download")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="a folder that this makes or goes on with"
+    )
+    parser.add_argument("--sizes", default="2,4,8", help="numbers of one's own cases (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="of each run on them (default: %(default)s)")
+    parser.add_argument("--first-steps", type=int, default=2651, help="of the first model (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="from scratch (default: %(default)s)")
+    parser.add_argument("--recipe", default="starter", help="of all runs (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="compute threads (default: all cores)")
+    return parser.parse_args()
+
+
+def brats_seg(*words: str | Path) -> None:
+    """Run one of our commands."""
+    subprocess.run([sys.executable, "-m", "brats_seg", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def parted(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the cases of the first model, one's own, and those of the test."""
+    rest = names[1::2]
+    return list(names[::2]), list(rest[1::2]) + list(rest[12::2]), list(rest[:12:2])
+
+
+def prepared(args: argparse.Namespace, name: str, cases: Sequence[str]) -> Path:
+    """Return a store of some of the cases."""
+    store: Path = args.out / f"store_{name}"
+    if not (store / "store.json").is_file():
+        brats_seg("prepare", args.data, store, "--cases", ",".join(cases), "--quiet")
+    return store
+
+
+def trained(args: argparse.Namespace, name: str, store: Path, steps: int, *settings: str) -> tuple[Path, float]:
+    """Return a run, and the seconds that it took here (0 where it was finished)."""
+    run = args.out / f"run_{name}"
+    words = [args.recipe, f"data.store={store}", "data.fold=none", f"output={run}", f"train.device={args.device}"]
+    words += [f"train.threads={args.threads}", f"train.steps={steps}", f"train.validate_every={steps}"]
+    begun = time.monotonic()
+    if (run / "config.yaml").is_file():
+        brats_seg("train", *words, *settings, "--resume", "--quiet")
+    else:
+        brats_seg("train", *words, *settings, "train.checkpoint_every=100", "--quiet")
+    return run, time.monotonic() - begun
+
+
+def scored(args: argparse.Namespace, run: Path, cases: Sequence[str]) -> dict[str, float]:
+    """Return the mean Dice of the test cases, region by region."""
+    maps, scores = run / "test", run / "test_scores"
+    chosen = ["--cases", ",".join(cases), "--quiet", "--overwrite"]
+    brats_seg("predict", run, args.data, maps, *chosen, "--device", args.device)
+    brats_seg("evaluate", args.data, maps, "--protocol", "plain", "--out", scores, *chosen)
+    with (scores / "cases.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        region: statistics.mean(float(row["dice"]) for row in rows if row["region"] == region) for region in REGIONS
+    }
+
+
+def show(rows: Sequence[Row], out: Path) -> None:
+    """Print the table, and write it."""
+    with (out / "finetune.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["cases", "weights", "steps", "seconds", *REGIONS])
+        writer.writeheader()
+        writer.writerows(rows)
+    print("cases  weights      steps  seconds     ET     TC     WT")
+    for row in rows:
+        dice = "  ".join(f"{row[region]:.3f}" for region in REGIONS)
+        print(f"{row['cases']:>5}  {row['weights']:<11}{row['steps']:>7}{row['seconds']:>9.0f}  {dice}")
+
+
+def main() -> None:
+    """Train the first model, then both ways on few cases."""
+    args = arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    others, own, test = parted([case["name"] for case in find_files(args.data, 10**6)])
+    first, seconds = trained(args, "first", prepared(args, "first", others), args.first_steps)
+    rows: list[Row] = [
+        {"cases": 0, "weights": "first", "steps": args.first_steps, "seconds": seconds} | scored(args, first, test)
+    ]
+    short = [f"train.schedule.warmup_steps={args.steps // 10}", "train.ema=0.97"]
+    for size in (int(word) for word in args.sizes.split(",")):
+        store = prepared(args, str(size), own[:size])
+        ways = {"scratch": [f"train.optimizer.learning_rate={args.learning_rate}"]}
+        ways["fine-tuned"] = [f"train.optimizer.learning_rate={args.learning_rate / 10}", f"train.init={first}"]
+        for way, settings in ways.items():
+            run, seconds = trained(args, f"{way}_{size}", store, args.steps, *settings, *short)
+            rows.append({"cases": size, "weights": way, "steps": args.steps, "seconds": seconds})
+            rows[-1] |= scored(args, run, test)
+            show(rows, args.out)
+    last = {f"{row['weights']}_{row['cases']}": [round(row[region], 3) for region in REGIONS] for row in rows}
+    print(json.dumps({"bench": "finetune", "ratios": {}, "figures": last}))
+
+
+if __name__ == "__main__":
+    main()
