@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes brats_seg/reporting/niivue/niivue.umd.js.gz again from the npm package, and compares its hash.
+# Makes brats_seg/reporting/viewer/niivue/niivue.umd.js.gz again from the npm package, and compares its hash.
 #   bash scripts/fetch_niivue.sh
 # Needs npm. Another version: change VERSION here and the hash in SHA256, then look at the viewer's browser tests.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../brats_seg/reporting/niivue"
+cd "$(dirname "${BASH_SOURCE[0]}")/../brats_seg/reporting/viewer/niivue"
 VERSION=0.69.0
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -14,10 +14,10 @@ from scipy import ndimage
 
 from brats_seg.data.phantom import case_name, make_phantom
 from brats_seg.editions import Edition
-from brats_seg.reporting.montage import Look, draw_montage
-from brats_seg.reporting.sheets import save_figure
-from brats_seg.reporting.subjects import Subject, make_subject
-from brats_seg.reporting.sweep import write_sweep
+from brats_seg.reporting.pictures.montage import Look, draw_montage
+from brats_seg.reporting.pictures.sheets import save_figure
+from brats_seg.reporting.pictures.subjects import Subject, make_subject
+from brats_seg.reporting.pictures.sweep import write_sweep
 
 SEED, INDEX, EDITION = 3, 1, "brats2021"
 

@@ -19,7 +19,7 @@ from brats_seg.data.cases import find_cases
 from brats_seg.data.nifti import read_label_map, write_label_map
 from brats_seg.data.phantom import write_download
 from brats_seg.evaluation.folders import evaluate_folder
-from brats_seg.reporting.report import write_report
+from brats_seg.reporting.html.report import write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -23,9 +23,9 @@ from scipy import ndimage
 from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.nifti import read_label_map, write_label_map
 from brats_seg.data.phantom import write_download
-from brats_seg.reporting.serving import Server
-from brats_seg.reporting.viewed import Viewed
-from brats_seg.reporting.viewer import Viewer
+from brats_seg.reporting.viewer.serving import Server
+from brats_seg.reporting.viewer.viewed import Viewed
+from brats_seg.reporting.viewer.viewer import Viewer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

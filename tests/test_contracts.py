@@ -124,7 +124,8 @@ def test_help_loads_no_heavy_library(words):
 
 @pytest.mark.parametrize("stage", ["data", "evaluation", "reporting"])
 def test_stage_works_without_torch(stage):
-    names = [f"brats_seg.{stage}.{p.stem}" for p in sorted((PACKAGE / stage).glob("*.py")) if p.stem != "__init__"]
+    paths = (p.relative_to(ROOT).with_suffix("") for p in sorted((PACKAGE / stage).rglob("*.py")))
+    names = [".".join(path.parts) for path in paths if path.name != "__init__"]
     result = run_python(
         f"import sys, {', '.join(names)}; sys.exit(','.join({{'torch', 'monai'}} & set(sys.modules)) or None)"
     )

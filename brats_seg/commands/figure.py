@@ -24,8 +24,8 @@ from brats_seg.errors import DataError, OutputError, UsageError, did_you_mean
 from brats_seg.files import make_output_folder, require_outside
 
 if TYPE_CHECKING:
-    from brats_seg.reporting.montage import Look
-    from brats_seg.reporting.subjects import Subject
+    from brats_seg.reporting.pictures.montage import Look
+    from brats_seg.reporting.pictures.subjects import Subject
 
 __all__ = ["command", "figure"]
 
@@ -132,7 +132,7 @@ def figure(
     found = _find_one(case, edition, cases)
     _check_output(out, found, overwrite)
     subject = _read(found, kind, modality, prediction, None if no_reference else reference, not no_reference)
-    from brats_seg.reporting.montage import Look  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.pictures.montage import Look  # noqa: PLC0415 (keeps --help fast)
 
     look = Look(palette=colors.value, theme=theme.value, is_zoomed=zoom, width_mm=width)
     what = _draw(subject, out, kind, plane.value if plane else None, chosen, look, dpi)
@@ -148,8 +148,8 @@ def _kind_of(out: Path, kind: Kind | None) -> Kind:
     Raises:
         UsageError: the suffix is no format, or not one for that kind.
     """
-    from brats_seg.reporting.sheets import STILL_SUFFIXES  # noqa: PLC0415
-    from brats_seg.reporting.sweep import SWEEP_SUFFIXES  # noqa: PLC0415
+    from brats_seg.reporting.pictures.sheets import STILL_SUFFIXES  # noqa: PLC0415
+    from brats_seg.reporting.pictures.sweep import SWEEP_SUFFIXES  # noqa: PLC0415
 
     suffix = out.suffix.lower()
     known = (*STILL_SUFFIXES, *(one for one in SWEEP_SUFFIXES if one not in STILL_SUFFIXES))
@@ -186,7 +186,7 @@ def _read(
     case: Case, kind: Kind, modality: str | None, prediction: Path | None, reference: Path | None, own_reference: bool
 ) -> Subject:
     """Read what the picture shows: all modalities of a montage, else one."""
-    from brats_seg.reporting.subjects import main_modality, read_subject  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.pictures.subjects import main_modality, read_subject  # noqa: PLC0415 (keeps --help fast)
 
     own = _label_map(case, reference, "reference") or (case.label if own_reference else None)
     predicted = _label_map(case, prediction, "prediction")
@@ -217,14 +217,14 @@ def _modality(case: Case, word: str | None) -> str | None:
 def _draw(subject: Subject, out: Path, kind: Kind, plane: str | None, chosen: str, look: Look, dpi: int | None) -> str:
     """Write the picture; return what it is, in words."""
     if kind is Kind.SWEEP:
-        from brats_seg.reporting.sweep import write_sweep  # noqa: PLC0415
+        from brats_seg.reporting.pictures.sweep import write_sweep  # noqa: PLC0415
 
         if chosen != "auto":
             raise UsageError(f"--slice {chosen}: a sweep shows all slices; leave it out, or choose another --kind")
         num = write_sweep(subject, out, plane=plane or "axial", look=look, dpi=dpi or _SWEEP_DPI)
         return f"{num} {plane or 'axial'} slices"
-    from brats_seg.reporting.montage import draw_case  # noqa: PLC0415 (keeps --help fast)
-    from brats_seg.reporting.sheets import save_figure  # noqa: PLC0415
+    from brats_seg.reporting.pictures.montage import draw_case  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.pictures.sheets import save_figure  # noqa: PLC0415
 
     picture = draw_case(subject, kind=kind.value, plane=plane, choice=chosen, look=look)
     save_figure(picture, out, dpi=dpi or _STILL_DPI)

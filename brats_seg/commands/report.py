@@ -62,8 +62,8 @@ def report(
       brats-seg report evaluation
       brats-seg report evaluation_a evaluation_b --data BraTS2020_TrainingData --out both.html
     """
-    from brats_seg.reporting.page import num_cases_in_words  # noqa: PLC0415 (keeps --help fast)
-    from brats_seg.reporting.report import write_report  # noqa: PLC0415
+    from brats_seg.reporting.html.page import num_cases_in_words  # noqa: PLC0415 (keeps --help fast)
+    from brats_seg.reporting.html.report import write_report  # noqa: PLC0415
 
     written = write_report(
         folders,

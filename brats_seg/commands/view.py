@@ -18,9 +18,9 @@ from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.reading import read_header, same_geometry
 from brats_seg.errors import DataError, OutputError, UsageError, all_findings
 from brats_seg.files import require_outside
-from brats_seg.reporting.serving import Server
-from brats_seg.reporting.viewed import Viewed
-from brats_seg.reporting.viewer import Viewer, save_page
+from brats_seg.reporting.viewer.serving import Server
+from brats_seg.reporting.viewer.viewed import Viewed
+from brats_seg.reporting.viewer.viewer import Viewer, save_page
 
 __all__ = ["command", "view"]
 

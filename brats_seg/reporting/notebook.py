@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from brats_seg.data.cases import Case, case_from_files, find_cases
 from brats_seg.editions import edition_of_files, get_edition, modality_of_token
 from brats_seg.errors import DataError, UsageError
-from brats_seg.reporting.montage import Look, draw_case
-from brats_seg.reporting.subjects import LabelMap, Subject, make_subject, read_subject
+from brats_seg.reporting.pictures.montage import Look, draw_case
+from brats_seg.reporting.pictures.subjects import LabelMap, Subject, make_subject, read_subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

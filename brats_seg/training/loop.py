@@ -27,7 +27,7 @@ from brats_seg.networks.losses import build_loss
 from brats_seg.networks.recomputing import recompute_blocks
 from brats_seg.networks.weights import Description, put_tensors, save_weights, tensors_of
 from brats_seg.preprocessing.store import Store, StoredCase
-from brats_seg.reporting.slices import outlined_slice
+from brats_seg.reporting.pictures.slices import outlined_slice
 from brats_seg.training.augmentation import training_input
 from brats_seg.training.checkpoints import Progress, StateWriter, load_latest
 from brats_seg.training.distributed import ALONE, Processes

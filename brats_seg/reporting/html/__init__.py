@@ -1,0 +1,1 @@
+"""The report: evaluation folders to one HTML page that needs nothing beside it."""

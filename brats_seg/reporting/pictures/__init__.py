@@ -1,0 +1,1 @@
+"""Pictures of a case: panels, legends and sweeps, drawn with matplotlib."""
