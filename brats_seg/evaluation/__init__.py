@@ -10,9 +10,30 @@ Label maps are uint8 in file order (K, J, I). Folders of files: `folders.evaluat
 `ranking`. Nothing here imports torch.
 """
 
-from brats_seg.evaluation.evaluate import evaluate_case
-from brats_seg.evaluation.protocols import PROTOCOLS, Protocol
-from brats_seg.evaluation.records import Row
-from brats_seg.evaluation.summary import summarize
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from brats_seg.evaluation.evaluate import evaluate_case
+    from brats_seg.evaluation.protocols import PROTOCOLS, Protocol
+    from brats_seg.evaluation.records import Row
+    from brats_seg.evaluation.summary import summarize
 
 __all__ = ["PROTOCOLS", "Protocol", "Row", "evaluate_case", "summarize"]
+
+_MODULES = {
+    "PROTOCOLS": "protocols",
+    "Protocol": "protocols",
+    "Row": "records",
+    "evaluate_case": "evaluate",
+    "summarize": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return what is asked for, imported then: whoever looks for label maps need not wait for SciPy."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
