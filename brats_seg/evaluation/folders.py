@@ -108,14 +108,13 @@ def evaluate_folder(
     """
     rule = get_protocol(protocol)
     _check_places(reference, prediction, out, overwrite)
-    references = find_references(reference, edition)
+    references, names = find_references(reference, edition, select)
     editions = [get_edition(name) for name in sorted({one.edition for one in references})]
     for one in editions:
         rule.rules_of(one)
-    chosen = set(select([one.case for one in references]))
     predictions = find_predictions(prediction)
-    extra = tuple(sorted(set(predictions) - {one.case for one in references}))
-    pairs, gone, findings = match_predictions([one for one in references if one.case in chosen], predictions)
+    extra = tuple(sorted(set(predictions) - set(names)))
+    pairs, gone, findings = match_predictions(references, predictions)
     if gone and missing == "error":
         findings.insert(0, missing_predictions(prediction, gone, len(pairs), extra))
         pairs = [pair for pair in pairs if pair.prediction]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from brats_seg.errors import DataError, all_findings
 from brats_seg.evaluation.overlap import labels_in
 
 __all__ = ["Reference", "find_references", "is_flat", "label_maps_in", "names_of"]
+
+_Select = Callable[[list[str]], list[str]]
+"""All names of cases -> those wanted."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,26 @@ def is_flat(folder: Path) -> bool:
     return bool(files) and all(len(found - {""}) < 2 for found in tokens.values())
 
 
-def find_references(folder: Path, edition: str | None = None) -> list[Reference]:
-    """Return the reference label maps in a download or a flat folder, sorted by case.
+def find_references(
+    folder: Path, edition: str | None = None, select: _Select = list
+) -> tuple[list[Reference], list[str]]:
+    """Return the reference label maps in a download or a flat folder, sorted by case, and the names of all cases there.
 
-    In a flat folder a case is the whole file name without `.nii[.gz]`; images are not needed in either.
+    In a flat folder a case is the whole file name without `.nii[.gz]`; images are not needed in either. `select` picks
+    cases out of all names; what is wrong with others does not matter.
 
     Raises:
         DataError: nothing is there, a case has two label maps or none, or an edition cannot be told.
     """
-    references = _flat_references(folder, edition) if is_flat(folder) else _download_references(folder, edition)
+    found = _flat_references if is_flat(folder) else _download_references
+    references, names = found(folder, edition, select)
     regions = {get_edition(one.edition).region_names for one in references}
     if len(regions) > 1:
-        names = ", ".join(sorted({one.edition for one in references}))
-        raise DataError(f"{folder}: cases of {names}, whose regions differ; evaluate one edition at a time (--cases)")
-    return references
+        editions = ", ".join(sorted({one.edition for one in references}))
+        raise DataError(
+            f"{folder}: cases of {editions}, whose regions differ; evaluate one edition at a time (--cases)"
+        )
+    return references, names
 
 
 def label_maps_in(folder: Path) -> dict[str, list[Path]]:
@@ -70,34 +79,41 @@ def label_maps_in(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _download_references(folder: Path, edition: str | None) -> list[Reference]:
+def _download_references(folder: Path, edition: str | None, select: _Select) -> tuple[list[Reference], list[str]]:
     download = find_cases(folder, edition=edition, strict=False)
-    unlabelled = [case for case in download.cases if not case.label]
-    findings = [f"case {case.name}: no reference label map in {case.folder}" for case in unlabelled]
+    names = [case.name for case in download.cases]
+    chosen = set(select(names))
+    cases = [case for case in download.cases if case.name in chosen]
+    findings = [f"case {case.name}: no reference label map in {case.folder}" for case in cases if not case.label]
     for problem in download.found_problems:  # missing images are none of ours
-        if any(file in (case.label, case.folder) for case in download.cases for file in problem.files):
+        if any(file in (case.label, case.folder) for case in cases for file in problem.files):
             findings.append(str(problem))
     if findings:
         raise DataError(all_findings(str(folder), findings))
-    return [Reference(case.name, case.edition, case.label) for case in download.cases if case.label]
+    return [Reference(case.name, case.edition, case.label) for case in cases if case.label], names
 
 
-def _flat_references(folder: Path, edition: str | None) -> list[Reference]:
+def _flat_references(folder: Path, edition: str | None, select: _Select) -> tuple[list[Reference], list[str]]:
     files = label_maps_in(folder)
-    if twice := [f"case {case}: {names_of(own)}; keep one" for case, own in files.items() if len(own) > 1]:
+    chosen = set(select(list(files)))
+    own_files = {case: paths for case, paths in files.items() if case in chosen}
+    if twice := [f"case {case}: {names_of(own)}; keep one" for case, own in own_files.items() if len(own) > 1]:
         raise DataError(all_findings(str(folder), twice))
-    paths = {case: own[0] for case, own in files.items()}
     if edition is not None:
-        return [Reference(case, get_edition(edition).name, path) for case, path in paths.items()]
+        name = get_edition(edition).name
+        return [Reference(case, name, own[0]) for case, own in own_files.items()], list(files)
+    paths = {case: own[0] for case, own in files.items()}  # cases that are not chosen tell the edition, too
     groups: dict[tuple[str, ...], list[str]] = {}
     for case, path in paths.items():
         groups.setdefault(tuple(one.name for one in _candidates(case, path)), []).append(case)
+    groups = {names: cases for names, cases in groups.items() if chosen & set(cases)}
     told = {names: _edition_of_set(names, [paths[case] for case in cases]) for names, cases in groups.items()}
-    findings = [_unknown_edition(cases, names) for names, cases in groups.items() if told[names] is None]
-    if findings:
+    unknown = {names: sorted(chosen & set(cases)) for names, cases in groups.items() if told[names] is None}
+    if unknown:
+        findings = [_unknown_edition(cases, names) for names, cases in unknown.items()]
         raise DataError(all_findings(str(folder), findings))
     editions = {case: told[names] or "" for names, cases in groups.items() for case in cases}
-    return [Reference(case, editions[case], path) for case, path in paths.items()]
+    return [Reference(case, editions[case], paths[case]) for case in own_files], list(files)
 
 
 def _candidates(case: str, path: Path) -> list[Edition]:

@@ -52,15 +52,12 @@ def test_patients_without_masks_are_predicted_alike(predicted: Path) -> None:
 
 
 def test_predictions_are_evaluated_against_the_set(predicted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cases = ",".join(sliced_case_name(index) for index in (2, 3))
-    words = ["evaluate", str(predicted / "set"), str(predicted / "masks"), "--protocol", "plain", "--cases", cases]
-    code = run([*words, "--out", str(predicted / "evaluation"), "--jobs", "1"])
+    words = ["evaluate", str(predicted / "set"), str(predicted / "masks"), "--protocol", "plain", "--jobs", "1"]
+    words += ["--out", str(predicted / "evaluation")]
     # the first patient has lost its masks; a set in which some have them is one with errors
-    assert (code, "no reference label map" in capsys.readouterr().err) == (2, True)
-    restored = predicted / "restored"
-    write_slices(restored, 3, size=40, num_slices=8)
-    words[1] = str(restored)
-    assert run([*words, "--out", str(predicted / "evaluation"), "--jobs", "1"]) == 0
+    assert run(words) == 2
+    assert "no reference label map" in capsys.readouterr().err
+    assert run([*words, "--cases", ",".join(sliced_case_name(index) for index in (2, 3))]) == 0
     out = capsys.readouterr().out
     assert "2 cases, edition lgg-mri" in out
     assert "tumour by" in out

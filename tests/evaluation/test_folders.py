@@ -128,7 +128,7 @@ def test_a_download_without_reference_label_maps_is_refused(tmp_path: Path) -> N
 def test_names_in_a_flat_folder_are_never_parsed(tmp_path: Path) -> None:
     for name in ("patient 1_seg", "patient 2_t1", "BraTS20_Training_001", "a.b"):
         write(tmp_path / f"{name}.nii.gz", tumor())
-    cases = [one.case for one in find_references(tmp_path, "brats2020")]
+    cases = [one.case for one in find_references(tmp_path, "brats2020")[0]]
     assert cases == ["BraTS20_Training_001", "a.b", "patient 1_seg", "patient 2_t1"]
 
 
@@ -146,7 +146,7 @@ def test_edition_of_a_flat_folder_is_told_by_names_grid_and_labels(
     tmp_path: Path, name: str, shape: tuple[int, int, int], labels: tuple[int, ...], edition: str
 ) -> None:
     write(tmp_path / f"{name}.nii", tumor(labels, shape))
-    assert [one.edition for one in find_references(tmp_path)] == [edition]
+    assert [one.edition for one in find_references(tmp_path)[0]] == [edition]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +313,20 @@ def test_editions_with_other_regions_do_not_mix(tmp_path: Path) -> None:
     write(tmp_path / "BraTS-MEN-RT-0001-1.nii.gz", tumor((1,)))
     with pytest.raises(DataError, match=r"cases of brats2020, brats2024-men-rt, whose regions differ"):
         find_references(tmp_path)
+    (one,), names = find_references(tmp_path, select=lambda names: [name for name in names if "BraTS20" in name])
+    assert (one.edition, len(names)) == ("brats2020", 2)
+
+
+def test_what_is_wrong_with_cases_that_are_not_chosen_does_not_matter(tmp_path: Path) -> None:
+    write(tmp_path / "flat" / "patient3.nii.gz", tumor())
+    for name in ("BraTS20_Training_001", "BraTS20_Training_002"):
+        write(tmp_path / "flat" / f"{name}.nii.gz", tumor())
+        for token in ("t1", "t1ce", "t2", "flair", *["seg"] * (name != "BraTS20_Training_002")):
+            write(tmp_path / "download" / name / f"{name}_{token}.nii.gz", tumor())
+    write(tmp_path / "flat" / "BraTS20_Training_002.nii", tumor())
+    for folder, num_names in (("flat", 3), ("download", 2)):
+        (one,), names = find_references(tmp_path / folder, select=lambda names: ["BraTS20_Training_001"])
+        assert (one.case, one.edition, len(names)) == ("BraTS20_Training_001", "brats2020", num_names)
 
 
 def test_unknown_names_are_refused_before_any_work(places: tuple[Path, Path, Path]) -> None:
