@@ -37,6 +37,8 @@ from bench_train import find_files
 
 Row = dict[str, Any]
 REGIONS = ("ET", "TC", "WT")
+_NAMES = {"ours": "brats_seg", "nnunet": "nnU-Net", "monai": "MONAI's tutorial"}
+_COLORS = {"ours": "#0072b2", "nnunet": "#d55e00", "monai": "#777777"}
 
 
 def arguments() -> argparse.Namespace:
@@ -172,12 +174,14 @@ def draw(means: dict[tuple[str, float], list[float]], target: Path) -> None:
     figure = Figure(figsize=(9, 3), layout="constrained")
     panels = figure.subplots(1, len(REGIONS), sharey=True)
     for number, (panel, region) in enumerate(zip(panels, REGIONS, strict=True)):
-        for side in dict.fromkeys(side for side, _ in means):
+        for side in (side for side in _NAMES if any(name == side for name, _ in means)):
             its = [(minute, dice[number]) for (name, minute), dice in means.items() if name == side]
-            panel.plot(*zip(*its, strict=True), marker="o", label=side)
-        panel.set(title=region, xlabel="minutes", ylim=(0, 1))
-    panels[0].set_ylabel("Dice, held-out cases")
-    panels[-1].legend(frameon=False)
+            panel.plot(*zip(*its, strict=True), marker="o", color=_COLORS[side], label=_NAMES[side])
+        panel.set(title=region, xlabel="minutes of training", ylim=(0, 1), xlim=(0, None))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", alpha=0.3)
+    panels[0].set_ylabel("mean Dice, held-out cases")
+    panels[0].legend(frameon=False, loc="upper left")
     figure.savefig(target, dpi=150)
 
 
