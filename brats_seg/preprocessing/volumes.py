@@ -87,13 +87,16 @@ def intensity_statistics(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDAr
 
 
 def _moments_of_integers(volume: NDArray[Any]) -> tuple[float, float]:
-    """Sums of x and of its square pass over zeros by themselves; a chunk's are exact in float64, all of them in int."""
+    """Sums of x and of its square pass over zeros by themselves; a chunk's are exact in float64, all of them in int.
+
+    No scalar product: BLAS would share each chunk between threads, which wait for one another where cores are busy.
+    """
     values = volume.reshape(-1)
     num, total, squares = int(np.count_nonzero(values)), 0, 0
     for start in range(0, values.size, _CHUNK):
         chunk = values[start : start + _CHUNK].astype(np.float64)
         total += int(chunk.sum())
-        squares += int(chunk @ chunk)
+        squares += int(np.square(chunk, out=chunk).sum())
     if num == 0:
         return 0.0, 0.0
     return total / num, float(np.sqrt((num * squares - total * total) / (num * num)))
