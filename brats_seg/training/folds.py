@@ -17,9 +17,14 @@ __all__ = ["divide", "folds_of_store", "require_neighbours"]
 
 
 def folds_of_store(store: Store, config: DataConfig) -> tuple[tuple[str, ...], ...]:
-    """Return the names held out in each fold: from the split file, or by patient over the store's labelled cases."""
+    """Return the names held out in each fold: from the split file, or by patient over the store's labelled cases.
+
+    Where nothing is held out, and no file says otherwise, the labelled cases are not divided: one patient is enough.
+    """
     if config.split is not None:
         return load_split(Path(config.split))
+    if config.fold == "none":
+        return (tuple(sorted(case.name for case in _labelled(store))),)
     members = [Member(case.name, case.patient, case.site, case.has_et) for case in _labelled(store)]
     return split_cases(members, config.num_folds)
 

@@ -1,19 +1,25 @@
-"""Fine-tuning on few cases against training from scratch, for the same time: Dice of cases that neither has seen.
+"""What few training cases give: fine-tuning against training from scratch for the same time, or a learning curve.
 
-    python scripts/bench/finetune_table.py --data DIR --out DIR [--sizes 2,4,8] [--steps N] [--first-steps N]
-                                           [--recipe NAME] [--device D] [--threads N]
+    python scripts/bench/few_cases.py --data DIR --out DIR [--sizes 2,4,8] [--steps N] [--first-steps N] [--recipe NAME]
+                                      [--ways scratch,fine-tuned] [--device D] [--threads N]
 
-DIR is a BraTS download, one time point a patient. Every second case, by name, trains a first model (`--first-steps` of
-the recipe), as others' cases would have. Of the rest the first, third ... stay for the test, and the others are one's
-own few cases: the first two, four, eight. On those the recipe runs for `--steps` from the first model's weights with a
-tenth of its learning rate, and from fresh weights with all of it; the network is the same, so the time is too. Runs
-that OUT holds already are taken up where they stopped. The table goes to OUT/finetune.csv as well; means of `plain`.
+DIR is a BraTS download, one time point a patient. Every fourth case, by name, is kept for the test (six of 28).
+
+fine-tuned   Two thirds of the others train a first model (`--first-steps` of the recipe), as others' would have;
+             of the rest one's own are the first two, four, eight. On those the recipe runs for `--steps` from the first
+             model's weights with a tenth of its learning rate
+scratch      and from fresh weights with all of it: the same network, so the same time
+
+`--ways scratch` alone is a learning curve: fresh weights, and one's own cases are all that are not of the test
+(`--sizes 4,8,16,22`). Finished runs that OUT holds are kept, others go on where they stopped. The table goes to
+OUT/few_cases.csv as well; Dice by protocol `plain`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import statistics
@@ -37,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="a folder that this makes or goes on with"
     )
+    parser.add_argument("--ways", default="scratch,fine-tuned", help="which (default: %(default)s)")
     parser.add_argument("--sizes", default="2,4,8", help="numbers of one's own cases (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="of each run on them (default: %(default)s)")
     parser.add_argument("--first-steps", type=int, default=2651, help="of the first model (default: %(default)s)")
@@ -52,10 +59,12 @@ def brats_seg(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "brats_seg", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
-def parted(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def parted(names: Sequence[str], ways: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the cases of the first model, one's own, and those of the test."""
-    rest = names[1::2]
-    return list(names[::2]), list(rest[1::2]) + list(rest[12::2]), list(rest[:12:2])
+    test = list(names[1::4])[:6]
+    rest = sorted(set(names) - set(test), key=lambda name: hashlib.sha256(name.encode()).digest())  # of all sources
+    num_first = len(rest) * 7 // 11 if "fine-tuned" in ways else 0
+    return rest[:num_first], rest[num_first:], test
 
 
 def prepared(args: argparse.Namespace, name: str, cases: Sequence[str]) -> Path:
@@ -71,11 +80,9 @@ def trained(args: argparse.Namespace, name: str, store: Path, steps: int, *setti
     run = args.out / f"run_{name}"
     words = [args.recipe, f"data.store={store}", "data.fold=none", f"output={run}", f"train.device={args.device}"]
     words += [f"train.threads={args.threads}", f"train.steps={steps}", f"train.validate_every={steps}"]
+    words += ["train.checkpoint_every=100", *settings, "--quiet", *["--resume"] * (run / "config.yaml").is_file()]
     begun = time.monotonic()
-    if (run / "config.yaml").is_file():
-        brats_seg("train", *words, *settings, "--resume", "--quiet")
-    else:
-        brats_seg("train", *words, *settings, "train.checkpoint_every=100", "--quiet")
+    brats_seg("train", *words)
     return run, time.monotonic() - begun
 
 
@@ -94,7 +101,7 @@ def scored(args: argparse.Namespace, run: Path, cases: Sequence[str]) -> dict[st
 
 def show(rows: Sequence[Row], out: Path) -> None:
     """Print the table, and write it."""
-    with (out / "finetune.csv").open("w", newline="", encoding="utf-8") as file:
+    with (out / "few_cases.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["cases", "weights", "steps", "seconds", *REGIONS])
         writer.writeheader()
         writer.writerows(rows)
@@ -105,26 +112,29 @@ def show(rows: Sequence[Row], out: Path) -> None:
 
 
 def main() -> None:
-    """Train the first model, then both ways on few cases."""
+    """Train the first model where one is needed, then each way on few cases."""
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    others, own, test = parted([case["name"] for case in find_files(args.data, 10**6)])
-    first, seconds = trained(args, "first", prepared(args, "first", others), args.first_steps)
-    rows: list[Row] = [
-        {"cases": 0, "weights": "first", "steps": args.first_steps, "seconds": seconds} | scored(args, first, test)
-    ]
-    short = [f"train.schedule.warmup_steps={args.steps // 10}", "train.ema=0.97"]
+    ways = args.ways.split(",")
+    others, own, test = parted([case["name"] for case in find_files(args.data, 10**6)], ways)
+    rate = "train.optimizer.learning_rate="
+    short = [f"train.schedule.warmup_steps={args.steps // 10}", f"train.ema={max(0.9, 1 - 6 / args.steps):.3f}"]
+    settings = {"scratch": [f"{rate}{args.learning_rate}", *short]}
+    rows: list[Row] = []
+    if "fine-tuned" in ways:
+        first, seconds = trained(args, "first", prepared(args, "first", others), args.first_steps)
+        settings["fine-tuned"] = [f"{rate}{args.learning_rate / 10}", f"train.init={first}", *short]
+        rows.append({"cases": 0, "weights": "first", "steps": args.first_steps, "seconds": seconds})
+        rows[-1] |= scored(args, first, test)
     for size in (int(word) for word in args.sizes.split(",")):
-        store = prepared(args, str(size), own[:size])
-        ways = {"scratch": [f"train.optimizer.learning_rate={args.learning_rate}"]}
-        ways["fine-tuned"] = [f"train.optimizer.learning_rate={args.learning_rate / 10}", f"train.init={first}"]
-        for way, settings in ways.items():
-            run, seconds = trained(args, f"{way}_{size}", store, args.steps, *settings, *short)
+        store = prepared(args, f"{ways[-1]}_{size}", own[:size])
+        for way in ways:
+            run, seconds = trained(args, f"{way}_{size}", store, args.steps, *settings[way])
             rows.append({"cases": size, "weights": way, "steps": args.steps, "seconds": seconds})
             rows[-1] |= scored(args, run, test)
             show(rows, args.out)
     last = {f"{row['weights']}_{row['cases']}": [round(row[region], 3) for region in REGIONS] for row in rows}
-    print(json.dumps({"bench": "finetune", "ratios": {}, "figures": last}))
+    print(json.dumps({"bench": "few_cases", "ratios": {}, "figures": last}))
 
 
 if __name__ == "__main__":
