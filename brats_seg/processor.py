@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from itertools import takewhile
 from pathlib import Path
 
 __all__ = ["computes_bf16_fast", "has_amx", "processor_name"]
@@ -37,8 +38,8 @@ def _flags() -> set[str]:
 def _described() -> dict[str, str]:
     """Return what the system tells of its first processor; nothing where it tells nothing."""
     try:
-        first = _CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0]
+        with _CPUINFO.open(encoding="utf-8") as lines:  # no further than its empty line: hundreds of others may follow
+            pairs = [line.partition(":") for line in takewhile(str.strip, lines)]
     except OSError:
         return {}
-    pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -74,13 +74,15 @@ def select_cases(known: list[str], wanted: str | None) -> list[str]:
     """Return the known case names that `--cases` selects, in the order of `known`; all of them without it.
 
     Raises:
-        UsageError: names every case that is not there.
+        UsageError: names every case that is not there, or no case is named.
     """
     if wanted is None:
         return known
     is_file = os.path.isfile(wanted)  # a long list of names is no path; Path.is_file raises there
     text = Path(wanted).read_text(encoding="utf-8") if is_file else wanted.replace(",", "\n")
     names = {line.strip() for line in text.splitlines() if line.strip()}
+    if not names:
+        raise UsageError(f"--cases {wanted!r}: names no case; expected ID,ID,... or a file with one a line")
     missing = sorted(names - set(known))
     if missing:
         raise UsageError(f"--cases: not found: {', '.join(missing)} ({len(known)} cases are there, first {known[:3]})")

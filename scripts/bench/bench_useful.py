@@ -201,7 +201,8 @@ def main() -> None:
         else:
             its = [{**case, "is_held_out": case["name"] in held_out} for case in files]
             rows = rows_of_peer(side, args, stores, minutes, its)
-        (args.out / f"rows_{side}.json").write_text(json.dumps(rows), encoding="utf-8")
+        if rows:  # a peer without its environment keeps what was measured before
+            (args.out / f"rows_{side}.json").write_text(json.dumps(rows), encoding="utf-8")
         known = [args.out / f"rows_{name}.json" for name in ("ours", "nnunet", "monai")]
         show([row for path in known if path.is_file() for row in json.loads(path.read_text("utf-8"))], args.out)
 

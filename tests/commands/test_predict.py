@@ -200,6 +200,7 @@ def test_input_is_never_written_to(tiny_run: Path, phantom_download: Path, capsy
         (["{run}", "{data}"], "expected MODEL, DATA and OUT"),
         (["{run}", "{data}", "{out}", "--cases", "BraTS20_Training_999"], "BraTS20_Training_999"),
         (["{run}", "{data}", "{out}", "--cases", ",".join(f"a_long_name_{n}" for n in range(30))], "not found: a_long"),
+        (["{run}", "{data}", "{out}", "--cases", ","], "names no case; expected ID,ID,..."),
         (["{run}", "{data}", "{out}", "--edition", "brats2024-men-rt"], "modalities"),
         (["{run}", "{data}", "{out}", "--edition", "brats2022"], "did you mean"),
         (["{run}", "{data}", "{out}", "inference.window=[20,20,20]"], "the nearest is [16, 16, 16]"),
@@ -290,13 +291,27 @@ def test_several_models_and_explicit_files(
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["mine.nii.gz"]
 
 
+_RESTING = """
+import sys, time
+from brats_seg.cli import run
+from brats_seg.inference.outputs import PredictionFolder
+write = PredictionFolder.write
+def rest(*args, **kwargs):
+    write(*args, **kwargs)
+    time.sleep(1)
+PredictionFolder.write = rest
+sys.exit(run(sys.argv[1:]))
+"""
+"""The command, resting after each case: on a busy machine all are made before anyone looks."""
+
+
 @pytest.mark.slow
 def test_killed_process_is_continued_by_calling_it_again(
     tiny_run: Path, phantom_download: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tiny_run), str(phantom_download)]
     assert run([*words, str(tmp_path / "whole"), "--quiet"]) == 0
-    process = subprocess.Popen([sys.executable, "-m", "brats_seg", *words, str(tmp_path / "out")])
+    process = subprocess.Popen([sys.executable, "-c", _RESTING, *words, str(tmp_path / "out")])
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/*.nii.gz")) and time.monotonic() < deadline:
         time.sleep(0.001)
