@@ -313,11 +313,12 @@ def test_killed_process_is_continued_by_calling_it_again(
     assert run([*words, str(tmp_path / "whole"), "--quiet"]) == 0
     process = subprocess.Popen([sys.executable, "-c", _RESTING, *words, str(tmp_path / "out")])
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("out/*.nii.gz")) and time.monotonic() < deadline:
+    complete = "out/[!.]*.nii.gz"  # not the temporary names, which begin with a dot
+    while not list(tmp_path.glob(complete)) and time.monotonic() < deadline:
         time.sleep(0.001)
     process.kill()
     process.wait()
-    made = len(list(tmp_path.glob("out/*.nii.gz")))
+    made = len(list(tmp_path.glob(complete)))
     assert 0 < made < 6
     assert run([*words, str(tmp_path / "out")]) == 0
     assert f"{6 - made} cases to predict, {made} made already" in capsys.readouterr().out
