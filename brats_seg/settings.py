@@ -207,8 +207,9 @@ class TrainConfig(Settings):
     """The training loop."""
 
     init: str | None = None
-    """RUN folder or weights file to start from (fine-tuning), of the same network, modalities and regions; null = fresh
-    weights."""
+    """RUN folder, weights file or bundled model to start from (fine-tuning), of the same modalities and regions; null =
+    fresh weights. Where no `network` is given, it and all that is left open of patch, batch, ema, optimizer, loss,
+    sampling, augmentation and `inference` are those of the weights' run."""
     steps: int = Field(25000, ge=1)
     """Number of optimizer steps."""
     patch: tuple[int, int, int] = (128, 128, 128)

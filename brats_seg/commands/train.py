@@ -73,7 +73,8 @@ def train(
     from brats_seg.training.distributed import processes_of_environment  # noqa: PLC0415
 
     processes = processes_of_environment()
-    settings = resolved(load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])]))
+    given = load_config(config, [*(overrides or []), *([f"train.device={device}"] if device else [])])
+    settings = resolved(given, resume=resume)
     devices = devices_of_folds(settings)
     if settings.data.fold == "all" and len(devices) > 1 and processes.count == 1 and not dry_run:
         for name in devices:
@@ -124,15 +125,19 @@ class Session:
         )
 
 
-def resolved(config: RunConfig) -> RunConfig:
-    """Return the configuration with whole paths, so that `config.yaml` means the same from any folder."""
+def resolved(config: RunConfig, *, resume: bool = False) -> RunConfig:
+    """Return the configuration with nothing left open and whole paths: it means the same from any folder."""
     if config.data.store is None:
         raise ConfigError("data.store is not set: add data.store=STORE, the folder that brats-seg prepare wrote")
-    values = config.model_dump(mode="json")
+    from brats_seg.training.initial import filled, init_place  # noqa: PLC0415 (torch comes with training)
+
+    begun = Path(config.output, "fold0") if config.data.fold == "all" else Path(config.output)
+    values = filled(config, begun if resume else None).model_dump(mode="json")
     values["data"]["store"] = str(Path(config.data.store).resolve())
     values["data"]["split"] = None if config.data.split is None else str(Path(config.data.split).resolve())
     values["output"] = str(Path(config.output).resolve())
-    values["train"]["init"] = None if config.train.init is None else str(Path(config.train.init).resolve())
+    init = config.train.init
+    values["train"]["init"] = None if init is None else init_place(init)
     return parse_config(values)
 
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from brats_seg.cli import run
-from brats_seg.config import load_config
+from brats_seg.config import RunConfig, config_differences, load_config, to_yaml
 from brats_seg.errors import CheckpointError
 from brats_seg.files import hash_of_file
+from brats_seg.inference.predict import read_run_config
 from brats_seg.networks.build import build_network
+from brats_seg.networks.bundled import bundled_folder
 from brats_seg.networks.weights import Description, load_tensors, save_weights, tensors_of
-from brats_seg.training.initial import load_initial, weights_file
+from brats_seg.training.initial import filled, init_place, load_initial, weights_file
 from brats_seg.training.loop import Trainer
 from brats_seg.training.patches import Sample
 
@@ -125,3 +127,71 @@ def test_other_modalities_regions_and_settings_are_told(tiny_recipe: Path, tmp_p
     assert load_initial(tmp_path / "w", fresh, replace(own, network=changed.model_dump())) == [
         "train.init: network.arguments.dropout was None, now 0.1"
     ]
+
+
+def finetune(init: Path | str, *more: str) -> RunConfig:
+    return filled(load_config("finetune", [f"train.init={init}", *more]))
+
+
+def test_recipe_without_network_takes_what_it_leaves_open_from_the_run_of_the_weights(tiny_run: Path) -> None:
+    source, tuned = read_run_config(tiny_run), finetune(tiny_run, "train.batch=1")
+    assert tuned.network == source.network
+    assert tuned.train.patch == source.train.patch != RunConfig().train.patch
+    assert tuned.train.batch == 1 != source.train.batch
+    assert tuned.train.optimizer == source.train.optimizer.model_copy(update={"learning_rate": 1e-4})
+    recipe = load_config("finetune").train  # the length is its own
+    assert (tuned.train.steps, tuned.train.schedule) == (recipe.steps, recipe.schedule)
+    assert (tuned.train.validate_every, tuned.data) == (RunConfig().train.validate_every, RunConfig().data)
+
+
+def test_post_processing_is_taken_too_changed_key_by_key_and_emptied_by_an_empty_group() -> None:
+    own = read_run_config(bundled_folder("starter")).inference.postprocessing
+    assert finetune("starter").inference.postprocessing == own
+    changed = finetune("starter", "inference.postprocessing.min_et_voxels=9").inference.postprocessing
+    assert changed == own.model_copy(update={"min_et_voxels": 9})
+    assert finetune("starter", "inference.postprocessing={}").inference == RunConfig().inference.model_copy(
+        update={"batch": read_run_config(bundled_folder("starter")).inference.batch}
+    )
+
+
+def test_single_weights_file_gives_network_and_patch(tiny_run: Path, tmp_path: Path) -> None:
+    weights = shutil.copy(tiny_run / "model.safetensors", tmp_path / "alone.safetensors")
+    source, tuned = read_run_config(tiny_run), finetune(weights)
+    assert (tuned.network, tuned.train.patch) == (source.network, source.train.patch)
+    assert tuned.train.batch == RunConfig().train.batch
+
+
+def test_recipe_with_a_network_is_left_alone(tiny_run: Path) -> None:
+    for name, more in (("cpu_small", [f"train.init={tiny_run}"]), ("finetune", [])):
+        config = load_config(name, more)
+        assert filled(config) is config
+    assert finetune(tiny_run, "network.stem=2").network.stem == 2
+
+
+def test_resumed_fine_tuning_has_its_settings_from_its_own_folder(tiny_run: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(tiny_run, tmp_path / "source"))
+    begun = finetune(source, "train.batch=1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(to_yaml(begun), encoding="utf-8")
+    shutil.rmtree(source)
+    asked = load_config("finetune", [f"train.init={source}", "train.batch=1"])
+    assert config_differences(filled(asked, tmp_path / "run"), begun) == []
+    with pytest.raises(CheckpointError, match="no such folder or file"):
+        filled(asked, tmp_path / "other")
+
+
+def test_bundled_model_is_kept_by_name_and_a_folder_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert init_place("starter") == "starter"
+    (tmp_path / "starter").mkdir()
+    assert init_place("starter") == str(tmp_path / "starter")
+
+
+def test_bundled_model_is_taken_on_to_other_cases(phantom_store: Path, tmp_path: Path) -> None:
+    more = ["train.init=starter", "train.steps=1", "train.batch=1", "train.threads=1"]
+    assert run(words(Path("finetune"), phantom_store, tmp_path / "run", *more, "--quiet")) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["init"]["sha256"] == hash_of_file(bundled_folder("starter") / "model.safetensors")
+    assert read_run_config(tmp_path / "run").train.init == "starter"
