@@ -9,7 +9,7 @@ of inference for all ways. Each way is compared with the first, windows of the t
 
 patch .5, patch .25    windows of the training patch
 1.5 x patch            larger windows
-one pass               one window over the whole brain crop
+one pass               one window over the whole brain crop (a network of slices: over each slice of it)
 tutorial               one window of 240 x 240 x 160 over the whole volume with its background, as in MONAI's tutorial
 patch .5, bf16         the first way with bf16 autocast
 
@@ -111,7 +111,9 @@ def measure_case(case: Any, way: Way, loaded: Any, stride: Shape, device: str) -
     if way.is_whole:
         image = np.stack([paste(volume, case.crop_start, case.shape) for volume in image])
         reference = paste(reference, case.crop_start, case.shape)
-    window = way.window(loaded.description.patch, crop.shape[1:], stride)
+    patch = loaded.description.patch
+    own = way.window(patch, crop.shape[1:], stride)
+    window = tuple(edge if of_patch > 1 else 1 for edge, of_patch in zip(own, patch, strict=True))  # slices stay slices
     inference = loaded.inference.model_copy(update={"window": window, "overlap": way.overlap})
     compute = choose_compute(device, way.precision)
     predictor = Predictor(loaded.network, loaded.description, inference, compute)
