@@ -18,6 +18,7 @@ from torch import nn
 
 from brats_seg.config import NetworkConfig
 from brats_seg.errors import ConfigError, did_you_mean
+from brats_seg.networks.convolutions import make_convolutions_safe
 from brats_seg.networks.slices import SliceWise, slice_axis
 from brats_seg.networks.stem import SpaceToDepth
 
@@ -291,6 +292,7 @@ def build_network(network: NetworkConfig, *, in_channels: int, out_channels: int
             raise ConfigError(
                 f"network.arguments: MONAI's {network.name} refuses them: {' '.join(str(error).split())}"
             ) from error
+    make_convolutions_safe(body)
     whole = SpaceToDepth(body, network.stem) if network.stem > 1 else body
     return SliceWise(whole) if network.spatial_dims == 2 else whole
 
