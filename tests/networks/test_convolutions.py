@@ -1,4 +1,4 @@
-"""Thin volumes on a CPU in bf16: the gradients are those of float32, whatever lies in memory."""
+"""Thin volumes and slices on a CPU in bf16: the gradients are those of float32, whatever lies in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from brats_seg.config import load_config
 from brats_seg.networks.build import build_network
-from brats_seg.networks.convolutions import SafeConv3d, make_convolutions_safe
+from brats_seg.networks.convolutions import SafeConv2d, SafeConv3d, make_convolutions_safe
 
 
 def fill_memory_with_nan() -> None:
@@ -26,10 +26,11 @@ def gradients(layer: nn.Module, volume: Tensor, *, is_bf16: bool) -> list[Tensor
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("edges", [(1, 1, 1), (2, 2, 2), (2, 6, 6), (6, 1, 6), (4, 4, 1), (3, 3, 3)])
-def test_gradients_in_bf16_are_those_of_float32(edges: tuple[int, int, int], stride: int) -> None:
+@pytest.mark.parametrize("edges", [(1, 1, 1), (2, 2, 2), (2, 6, 6), (6, 1, 6), (4, 4, 1), (3, 3, 3), (4, 1), (3, 3)])
+def test_gradients_in_bf16_are_those_of_float32(edges: tuple[int, ...], stride: int) -> None:
     torch.manual_seed(0)
-    layer = nn.Conv3d(32, 32, 3, padding=1, stride=stride)
+    kind = nn.Conv3d if len(edges) == 3 else nn.Conv2d
+    layer = kind(32, 32, 3, padding=1, stride=stride)
     make_convolutions_safe(layer)
     volume = torch.randn(2, 32, *edges, requires_grad=True)
     expected = gradients(layer, volume, is_bf16=False)
@@ -51,9 +52,9 @@ def test_thicker_volumes_and_float32_are_computed_as_pytorch_does() -> None:
         assert torch.equal(safe(thin).float(), safe(thin).bfloat16().float())
 
 
-@pytest.mark.parametrize("recipe", ["demo", "brats2020_segresnet"])
-def test_every_network_of_volumes_has_safe_convolutions_alone(recipe: str) -> None:
+@pytest.mark.parametrize("recipe", ["demo", "brats2020_segresnet", "brats2020_unet2d", "images_unet2d_128"])
+def test_networks_have_safe_convolutions_alone(recipe: str) -> None:
     network = build_network(load_config(recipe).network, in_channels=4, out_channels=3)
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
     assert convolutions
-    assert all(type(module) is SafeConv3d for module in convolutions)
+    assert all(type(module) in (SafeConv2d, SafeConv3d) for module in convolutions)
