@@ -42,8 +42,8 @@ def filled(config: RunConfig, begun: Path | None = None) -> RunConfig:
     """
     if config.train.init is None or "network" in config.model_fields_set:
         return config
-    own = begun is not None and (begun / "config.yaml").is_file()
-    source = _settings_of(begun / "config.yaml" if begun and own else weights_file(config.train.init))
+    own = None if begun is None else begun / "config.yaml"
+    source = _settings_of(own if own and own.is_file() else weights_file(config.train.init))
     given = config.model_dump(mode="json", exclude_unset=True)
     train = {key: value for key, value in source["train"].items() if key in _TAKEN}
     return parse_config(

@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ways", default="scratch,fine-tuned", help="which (default: %(default)s)")
     parser.add_argument("--sizes", default="2,4,8", help="numbers of one's own cases (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="of each run on them (default: %(default)s)")
-    parser.add_argument("--first-steps", type=int, default=1005, help="of the first model (default: %(default)s)")
+    parser.add_argument("--first-steps", type=int, help="of the first model (default: the recipe's)")
     parser.add_argument("--recipe", default="starter", help="of all runs (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="compute threads (default: all cores)")
@@ -118,15 +118,16 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     ways = args.ways.split(",")
     others, own, test = parted([case["name"] for case in find_files(args.data, 10**6)], ways)
-    rate = load_config(args.recipe).train.optimizer.learning_rate
+    recipe = load_config(args.recipe).train
+    rate, first_steps = recipe.optimizer.learning_rate, args.first_steps or recipe.steps
     short = [f"train.schedule.warmup_steps={args.steps // 10}", f"train.ema={max(0.9, 1 - 6 / args.steps):.3f}"]
     settings = {"scratch": short}
     rows: list[Row] = []
     if "fine-tuned" in ways:
-        first, seconds = trained(args, "first", prepared(args, "first", others), args.first_steps)
+        first, seconds = trained(args, "first", prepared(args, "first", others), first_steps)
         tuning = [f"train.optimizer.learning_rate={rate / 10}", f"train.init={first}"]
         settings["fine-tuned"] = [*tuning, *short]
-        rows.append({"cases": 0, "weights": "first", "steps": args.first_steps, "seconds": seconds})
+        rows.append({"cases": 0, "weights": "first", "steps": first_steps, "seconds": seconds})
         rows[-1] |= scored(args, first, test)
     for size in (int(word) for word in args.sizes.split(",")):
         store = prepared(args, f"{ways[-1]}_{size}", own[:size])
