@@ -144,6 +144,12 @@ def test_recipe_without_network_takes_what_it_leaves_open_from_the_run_of_the_we
     assert (tuned.train.validate_every, tuned.data) == (RunConfig().train.validate_every, RunConfig().data)
 
 
+def test_recipe_for_fine_tuning_starts_from_the_bundled_model_unless_it_is_told_another() -> None:
+    alone = filled(load_config("finetune"))
+    assert alone.train.init == "starter"
+    assert alone.network == read_run_config(bundled_folder("starter")).network
+
+
 def test_post_processing_is_taken_too_changed_key_by_key_and_emptied_by_an_empty_group() -> None:
     own = read_run_config(bundled_folder("starter")).inference.postprocessing
     assert finetune("starter").inference.postprocessing == own
@@ -162,9 +168,8 @@ def test_single_weights_file_gives_network_and_patch(tiny_run: Path, tmp_path: P
 
 
 def test_recipe_with_a_network_is_left_alone(tiny_run: Path) -> None:
-    for name, more in (("cpu_small", [f"train.init={tiny_run}"]), ("finetune", [])):
-        config = load_config(name, more)
-        assert filled(config) is config
+    config = load_config("cpu_small", [f"train.init={tiny_run}"])
+    assert filled(config) is config
     assert finetune(tiny_run, "network.stem=2").network.stem == 2
 
 
