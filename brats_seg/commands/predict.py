@@ -160,7 +160,7 @@ def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
 
 
 def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
-    """Print one line about the cases that do not look like the training cases; all reasons stand in the record."""
+    """Print one line about the cases that are doubtful; all reasons stand in the record."""
     doubts = {case: found for case in cases if (found := folder.warnings(case))}
     if not doubts:
         return
@@ -169,7 +169,7 @@ def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
     more = f" (and {len(first) - 1} more)" * (len(first) > 1)
     which = "" if len(doubts) == 1 else "the first: "
     print(
-        f"warning: {len(doubts)} of {len(cases)} cases do not look like the training cases: {names}; "
+        f"warning: {len(doubts)} of {len(cases)} cases are doubtful: {names}; "
         f"{which}{first[0]}{more}; see {folder.folder / RECORD}",
         file=sys.stderr,
     )
@@ -245,7 +245,7 @@ def _predict_all(
         if save_masks:
             write_masks(folder.folder, task[0], made.label_map)
         geometry = None if case.placement is None else case.notes[0]
-        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, case.warnings, geometry)
+        folder.write(wanted, made.label_map, case.header_bytes, made.probabilities, made.warnings, geometry)
 
     failures: list[str] = []
     num_readers, num_writers = _threads(ensemble)

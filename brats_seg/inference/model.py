@@ -59,7 +59,7 @@ class Prediction:
     header_bytes: bytes | None
     """NIfTI header of the first image; None where arrays were given."""
     warnings: tuple[str, ...] = ()
-    """What makes it doubtful: in what the case does not look like the training cases."""
+    """What makes it doubtful: in what the case is unlike the training cases, or that nothing was left of it."""
 
     def save(self, path: Place) -> None:
         """Write the label map as NIfTI, whole or not at all, with the geometry of the images.
@@ -181,8 +181,17 @@ def as_prediction(
     if with_probabilities:
         regions = zip(ensemble.description.regions, own, strict=True)
         maps = {region: paste(values, start, shape) for region, values in regions}
-    label_map = paste(labels, start, shape)
-    return Prediction(label_map, edition, maps, case.missing, case.header_bytes or None, case.warnings)
+    warnings = (*case.warnings, *_emptied(ensemble, own, labels))
+    return Prediction(paste(labels, start, shape), edition, maps, case.missing, case.header_bytes or None, warnings)
+
+
+def _emptied(ensemble: Ensemble, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> list[str]:
+    """Return a warning if post-processing has dropped all that the network found."""
+    found = 0 if labels.any() else int((probabilities >= ensemble.first.inference.threshold).any(axis=0).sum())
+    if not found:
+        return []
+    line = f"no tumour is drawn: post-processing dropped all {found} voxels that the network found"
+    return [f"{line}; inference.postprocessing={{}} keeps them"]
 
 
 def can_miss_modalities(configs: Sequence[RunConfig]) -> bool:

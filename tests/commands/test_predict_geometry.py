@@ -134,9 +134,7 @@ def test_thick_slices_come_with_the_reason_of_the_doubt(
     folder = rewritten(case, tmp_path / "in", with_spacing((2.0, 2.0, 8.0)))
     predicted(tiny_run, folder, tmp_path / "out")
     line = capsys.readouterr().err
-    assert line.startswith(
-        f"warning: 1 of 1 cases do not look like the training cases: {case.name}; voxels of 2 x 2 x 8"
-    )
+    assert line.startswith(f"warning: 1 of 1 cases are doubtful: {case.name}; voxels of 2 x 2 x 8")
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"][case.name]
     assert "fine detail is lost" in record["warnings"][0]
     assert "voxels of 2x2x8 mm, axes RAS: resampled to " in record["geometry"]

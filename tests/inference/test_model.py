@@ -71,6 +71,21 @@ def test_probabilities_come_when_asked_for(model: Model, case: Path, written: Pa
         assert np.abs(values - saved).max() <= 0.5 / 255 + 1e-6
 
 
+def test_case_of_which_post_processing_left_nothing_says_so(
+    tiny_run: Path, model: Model, case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = np.count_nonzero(model.predict(case).label_map)
+    dropping = [*LOW, "inference.postprocessing.min_component_voxels.WT=100000000"]
+    prediction = brats_seg.load_model(tiny_run, device="cpu", overrides=dropping).predict(case)
+    assert not prediction.label_map.any()
+    line = f"no tumour is drawn: post-processing dropped all {found} voxels that the network found"
+    assert prediction.warnings[-1].startswith(line)
+    assert run(["predict", str(tiny_run), str(case), str(tmp_path / "out"), *dropping]) == 0
+    assert f"warning: 1 of 1 cases are doubtful: {case.name}; {line}" in capsys.readouterr().err
+    assert line in (tmp_path / "out" / "predictions.json").read_text()
+    assert not any("no tumour" in warning for warning in model.predict(case).warnings)
+
+
 def test_labels_are_those_of_the_edition_asked_for(model: Model, case: Path) -> None:
     old, new = model.predict(case), model.predict(case, edition="brats2023-gli")
     assert np.array_equal(np.where(old.label_map == 4, 3, old.label_map), new.label_map)
