@@ -14,7 +14,7 @@ from brats_seg.files import hash_of_file
 __all__ = ["BUNDLED", "bundled_folder", "find_model"]
 
 BUNDLED: Mapping[str, str] = {
-    "starter": "f4186e65ff1c770dc8f6a9b58009d7761b6e410b546dd3838f4a13def6c1ee52",
+    "starter": "877c9c7574553d509d9729a8876f27e007683e4c231d28a315bff642cee5ac7d",
 }
 """Name -> sha256 of its model.safetensors. docs/starter-model.md is the model card."""
 
