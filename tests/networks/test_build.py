@@ -40,9 +40,10 @@ def test_every_recipe_builds_and_takes_its_patch(name: str) -> None:
     config = load_config(name)
     network = build_network(config.network, in_channels=4, out_channels=3)
     check_patch(config.network, config.train.patch)
-    smallest = smallest_patch(config.network)
+    k, j, i = smallest_patch(config.network)
+    block = (k + 2 * config.network.neighbours, j, i)
     with torch.inference_mode():
-        assert network.eval()(torch.zeros(1, 4, *smallest)).shape == (1, 3, *smallest)
+        assert network.eval()(torch.zeros(1, 4, *block)).shape == (1, 3, k, j, i)
 
 
 def test_lean_network_has_the_weights_of_its_design() -> None:
