@@ -7,18 +7,16 @@ printed goes into `brats_seg/networks/bundled.py`.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from brats_seg.config import config_differences, load_config, to_yaml
+from brats_seg.errors import BratsSegError
 from brats_seg.files import atomic_folder, hash_of_file
 from brats_seg.inference.predict import WEIGHTS, read_run_config
-from brats_seg.networks.weights import load_tensors, read_description, save_tensors
+from brats_seg.networks.build import build_network, count_weights
+from brats_seg.networks.weights import load_weights, read_description, save_weights
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 FREE = ("data.store", "output", "inference.", "train.device", "train.threads", "train.store_device", "train.layout")
@@ -33,19 +31,20 @@ def main() -> None:
     recipe = load_config(name, ["data.fold=none", f"output={name}"])
     if wrong := [line for line in config_differences(read_run_config(run), recipe) if not line.startswith(FREE)]:
         raise SystemExit(f"{run} was not made by the recipe {name}: {'; '.join(wrong)}")
-    halves = {
-        key: tensor.half() if tensor.dtype == torch.float32 else tensor
-        for key, tensor in load_tensors(run / WEIGHTS).items()
-    }
-    description = json.dumps(asdict(read_description(run / WEIGHTS)), sort_keys=True)
+    own = read_description(run / WEIGHTS)
+    network = build_network(own.network_config(), in_channels=len(own.modalities), out_channels=len(own.regions))
+    load_weights(run / WEIGHTS, network)
     with atomic_folder(MODELS / name) as folder:
-        save_tensors(folder / WEIGHTS, halves, {"brats_seg": description})
+        save_weights(folder / WEIGHTS, network.half(), own)
         shutil.copy(run / "reference.json", folder / "reference.json")
         (folder / "config.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-    size, weights = (MODELS / name / WEIGHTS).stat().st_size / 1e6, sum(tensor.numel() for tensor in halves.values())
-    print(f"wrote {MODELS / name}: {weights:,} weights, {size:.1f} MB")
+    size_mb = (MODELS / name / WEIGHTS).stat().st_size / 1e6
+    print(f"wrote {MODELS / name}: {count_weights(network):,} weights, {size_mb:.1f} MB")
     print(f'next: "{name}": "{hash_of_file(MODELS / name / WEIGHTS)}" in brats_seg/networks/bundled.py')
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BratsSegError as error:
+        raise SystemExit(str(error)) from None
