@@ -27,6 +27,7 @@ from brats_seg.data.nifti import write_label_map
 from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, UsageError
 from brats_seg.inference.ensemble import Ensemble, find_members, load_ensemble
+from brats_seg.inference.postprocessing import thresholded
 from brats_seg.inference.predict import paste
 from brats_seg.inference.reading import on_image_grid, read_case, with_warnings
 from brats_seg.preprocessing.placing import require_filled
@@ -187,7 +188,10 @@ def as_prediction(
 
 def _emptied(ensemble: Ensemble, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> list[str]:
     """Return a warning if post-processing has dropped all that the network found."""
-    found = 0 if labels.any() else int((probabilities >= ensemble.first.inference.threshold).any(axis=0).sum())
+    if labels.any():
+        return []
+    masks = thresholded(probabilities, ensemble.description.regions, ensemble.first.inference)
+    found = int(np.count_nonzero(masks.any(axis=0)))
     if not found:
         return []
     line = f"no tumour is drawn: post-processing dropped all {found} voxels that the network found"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from brats_seg.config import InferenceConfig, PostprocessingConfig
 from brats_seg.errors import ConfigError, all_findings, did_you_mean
 
-__all__ = ["check_postprocessing", "clean_masks", "region_masks", "scaled_to_voxels"]
+__all__ = ["check_postprocessing", "clean_masks", "region_masks", "scaled_to_voxels", "thresholded"]
 
 Masks = NDArray[np.bool_]
 """(region, K, J, I) bool."""
@@ -71,10 +71,14 @@ def region_masks(probabilities: NDArray[np.floating], regions: Sequence[str], in
         regions: their names, outermost last.
         inference: its `threshold` and `postprocessing`.
     """
+    return clean_masks(thresholded(probabilities, regions, inference), regions, inference.postprocessing)
+
+
+def thresholded(probabilities: NDArray[np.floating], regions: Sequence[str], inference: InferenceConfig) -> Masks:
+    """Return the voxels (region, K, J, I) that each region's own threshold lets in, before any other step."""
     own = inference.postprocessing.threshold
     thresholds = [own.get(region, inference.threshold) for region in regions]
-    masks = np.stack([values >= limit for values, limit in zip(probabilities, thresholds, strict=True)])
-    return clean_masks(masks, regions, inference.postprocessing)
+    return np.stack([values >= limit for values, limit in zip(probabilities, thresholds, strict=True)])
 
 
 def clean_masks(masks: Masks, regions: Sequence[str], settings: PostprocessingConfig) -> Masks:

@@ -1,7 +1,7 @@
 """Dice on held-out cases after some minutes of wall time: ours, nnU-Net's default, MONAI's tutorial, one after another.
 
     python scripts/bench/bench_useful.py --data DIR --out DIR [--held-out A,B,C,D] [--minutes 5,10,20] [--threads N]
-                                         [--recipe NAME] [--sides ours,nnunet,monai]
+                                         [--recipe NAME] [--sides ours,nnunet,monai] [--nnunet-patch EDGE]
 
 DIR is a BraTS download. All sides learn from the same cases, without those held out, from fresh weights, on the
 processor. Time runs from the start of the training process; preparing the data before, and predicting afterwards, do
@@ -9,7 +9,9 @@ not count. At each time the weights are kept, and predict the held-out cases lat
 
 ours      `brats-seg train RECIPE`, one run of the longest time, its steps from a rehearsal; `brats-seg predict`
 nnunet    nnU-Net's trainer with what it plans for BraTS (31 M weights, 128^3, batch 2), its loader; its sliding window
-          without flips, windows side by side (its default, half overlapping, takes eight times as long)
+          without flips, windows side by side (its default, half overlapping, takes eight times as long). With
+          --nnunet-patch its patch is smaller, windows overlap by half, and its learning rate falls to 0 over the
+          longest time instead of over its thousand epochs: what an expert would set on a processor
 monai     MONAI's 3-D tutorial: its transforms with 224 x 224 x 144, SegResNet, batch 1; its window of 240 x 240 x 160
 
 The table goes to OUT/useful.csv and OUT/useful.png as well, with the sides that OUT knows from earlier calls. Peers run
@@ -50,6 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", default="5,10,20", help="when weights are kept (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each side (default: %(default)s)")
     parser.add_argument("--recipe", default="cpu_small", help="ours (default: %(default)s)")
+    parser.add_argument("--nnunet-patch", type=int, metavar="EDGE", help="64 or 96 voxels (default: its plan, 128)")
     parser.add_argument("--sides", default="ours,nnunet,monai", help="which, in order (default: %(default)s)")
     return parser.parse_args()
 
@@ -132,6 +135,7 @@ def rows_of_peer(
         "held_out": str(stores[1]),
         "minutes": list(minutes),
         "threads": args.threads,
+        "nnunet_patch": args.nnunet_patch,
         "scratch": str(scratch),
         "files": files,
     }

@@ -42,7 +42,10 @@ def dice(prediction: Any, reference: Any) -> float:
 
 
 def nnunet(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Train nnU-Net's default on the training store; its folder of preprocessed cases is written before time runs."""
+    """Train nnU-Net on the training store; its folder of preprocessed cases is written before time runs.
+
+    Without `nnunet_patch` as it plans BraTS; with it on patches of that edge, the learning rate falling over the time.
+    """
     import nnunet_store
 
     scratch, threads = Path(task["scratch"]), task["threads"]
@@ -50,7 +53,7 @@ def nnunet(task: dict[str, Any]) -> list[dict[str, Any]]:
     os.environ.update(folders, nnUNet_n_proc_DA=str(threads), nnUNet_compile="f")
     base, other = (scratch / "nnUNet_preprocessed" / name for name in ("Dataset137_BraTS", "Dataset138_HeldOut"))
     for folder, store in ((base, task["training"]), (other, task["held_out"])):
-        nnunet_store.write_folder(folder, Path(store), 128, 2)
+        nnunet_store.write_folder(folder, Path(store), task["nnunet_patch"] or 128, 2)
     begun = time.monotonic()
 
     import torch
@@ -67,11 +70,17 @@ def nnunet(task: dict[str, Any]) -> list[dict[str, Any]]:
     trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
     trainer.set_deep_supervision_enabled(True)
     trainer.network.train()
-    kept = kept_weights(
-        lambda: trainer.train_step(next(trainer.dataloader_train)), trainer.network, task["minutes"], begun
-    )
+
+    def step() -> None:
+        if task["nnunet_patch"]:
+            passed = (time.monotonic() - begun) / (60 * max(task["minutes"]))
+            trainer.optimizer.param_groups[0]["lr"] = trainer.initial_lr * (1 - min(1.0, passed)) ** 0.9  # its formula
+        trainer.train_step(next(trainer.dataloader_train))
+
+    kept = kept_weights(step, trainer.network, task["minutes"], begun)
     trainer.set_deep_supervision_enabled(False)
-    predictor = nnUNetPredictor(tile_step_size=1.0, use_mirroring=False, device=cpu, allow_tqdm=False)
+    between = 0.5 if task["nnunet_patch"] else 1.0
+    predictor = nnUNetPredictor(tile_step_size=between, use_mirroring=False, device=cpu, allow_tqdm=False)
     predictor.manual_initialization(
         trainer.network, trainer.plans_manager, trainer.configuration_manager, None, content, "nnUNetTrainer", None
     )

@@ -86,6 +86,13 @@ def test_case_of_which_post_processing_left_nothing_says_so(
     assert not any("no tumour" in warning for warning in model.predict(case).warnings)
 
 
+def test_what_a_regions_own_threshold_keeps_out_was_not_dropped(tiny_run: Path, case: Path) -> None:
+    shut = [f"inference.postprocessing.threshold.{region}=0.999999" for region in ("ET", "TC", "WT")]
+    prediction = brats_seg.load_model(tiny_run, device="cpu", overrides=[*LOW, *shut]).predict(case)
+    assert not prediction.label_map.any()
+    assert not any("no tumour" in warning for warning in prediction.warnings)
+
+
 def test_labels_are_those_of_the_edition_asked_for(model: Model, case: Path) -> None:
     old, new = model.predict(case), model.predict(case, edition="brats2023-gli")
     assert np.array_equal(np.where(old.label_map == 4, 3, old.label_map), new.label_map)
