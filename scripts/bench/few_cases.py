@@ -11,8 +11,8 @@ fine-tuned   Two thirds of the others train a first model (`--first-steps` of th
 scratch      and from fresh weights with all of it: the same network, so the same time
 
 `--ways scratch` alone is a learning curve: fresh weights, and one's own cases are all that are not of the test
-(`--sizes 4,8,16,22`). Finished runs that OUT holds are kept, others go on where they stopped. The table goes to
-OUT/few_cases.csv as well; Dice by protocol `plain`.
+(`--sizes 4,8,16,22`), best with the recipe's own number of steps. Finished runs that OUT holds are kept, others go on
+where they stopped. The table goes to OUT/few_cases.csv as well; Dice by protocol `plain`.
 """
 
 from __future__ import annotations
@@ -121,6 +121,8 @@ def main() -> None:
     recipe = load_config(args.recipe).train
     rate, first_steps = recipe.optimizer.learning_rate, args.first_steps or recipe.steps
     short = [f"train.schedule.warmup_steps={args.steps // 10}", f"train.ema={max(0.9, 1 - 6 / args.steps):.3f}"]
+    if args.steps == recipe.steps:  # the recipe's own are meant for these
+        short = []
     settings = {"scratch": short}
     rows: list[Row] = []
     if "fine-tuned" in ways:
