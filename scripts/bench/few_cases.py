@@ -12,7 +12,7 @@ scratch      and from fresh weights with all of it: the same network, so the sam
 
 `--ways scratch` alone is a learning curve: fresh weights, and one's own cases are all that are not of the test
 (`--sizes 4,8,16,22`), best with the recipe's own number of steps. Finished runs that OUT holds are kept, others go on
-where they stopped. The table goes to OUT/few_cases.csv as well; Dice by protocol `plain`.
+where they stopped; neither has seconds in the table. It goes to OUT/few_cases.csv as well; Dice by protocol `plain`.
 """
 
 from __future__ import annotations
@@ -76,15 +76,16 @@ def prepared(args: argparse.Namespace, name: str, cases: Sequence[str]) -> Path:
     return store
 
 
-def trained(args: argparse.Namespace, name: str, store: Path, steps: int, *settings: str) -> tuple[Path, float]:
-    """Return a run, and the seconds that it took here (0 where it was finished)."""
+def trained(args: argparse.Namespace, name: str, store: Path, steps: int, *settings: str) -> tuple[Path, float | None]:
+    """Return a run, and the seconds that it took (None where it had begun before: a part is no time to compare)."""
     run = args.out / f"run_{name}"
+    begun_before = (run / "config.yaml").is_file()
     words = [args.recipe, f"data.store={store}", "data.fold=none", f"output={run}", f"train.device={args.device}"]
     words += [f"train.threads={args.threads}", f"train.steps={steps}", f"train.validate_every={steps}"]
-    words += ["train.checkpoint_every=100", *settings, "--quiet", *["--resume"] * (run / "config.yaml").is_file()]
+    words += ["train.checkpoint_every=100", *settings, "--quiet", *["--resume"] * begun_before]
     begun = time.monotonic()
     brats_seg("train", *words)
-    return run, time.monotonic() - begun
+    return run, None if begun_before else time.monotonic() - begun
 
 
 def scored(args: argparse.Namespace, run: Path, cases: Sequence[str]) -> dict[str, float]:
@@ -109,7 +110,8 @@ def show(rows: Sequence[Row], out: Path) -> None:
     print("cases  weights      steps  seconds     ET     TC     WT")
     for row in rows:
         dice = "  ".join(f"{row[region]:.3f}" for region in REGIONS)
-        print(f"{row['cases']:>5}  {row['weights']:<11}{row['steps']:>7}{row['seconds']:>9.0f}  {dice}")
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        print(f"{row['cases']:>5}  {row['weights']:<11}{row['steps']:>7}{seconds:>9}  {dice}")
 
 
 def main() -> None:
