@@ -22,7 +22,7 @@ from brats_seg.data.cases import Download, find_cases
 from brats_seg.data.numbered import parse_modalities
 from brats_seg.errors import OutputError
 from brats_seg.files import make_output_folder, require_outside, write_json
-from brats_seg.reporting.tables import format_table
+from brats_seg.reporting.tables import counted, format_table
 
 __all__ = ["check", "command"]
 
@@ -89,7 +89,7 @@ def _report(audit: Audit, download: Download, json_file: Path | None, quiet: boo
         print(format_table(("severity", "where", "finding"), rows) + "\n" * (not quiet))
     if quiet:
         return
-    print(", ".join(_plural(number, severity) for severity, number in audit.counts.items()))
+    print(", ".join(counted(number, severity) for severity, number in audit.counts.items()))
     if json_file is not None:
         print(f"wrote {json_file}")
     print(_next_step(audit, download))
@@ -97,7 +97,7 @@ def _report(audit: Audit, download: Download, json_file: Path | None, quiet: boo
 
 def _inventory(audit: Audit) -> str:
     editions = ", ".join(f"{number} {edition}" for edition, number in audit.editions.items())
-    return f"{_plural(audit.num_cases, 'case')} of {_plural(audit.num_patients, 'patient')} ({editions})"
+    return f"{counted(audit.num_cases, 'case')} of {counted(audit.num_patients, 'patient')} ({editions})"
 
 
 def _where(finding: Finding) -> str:
@@ -142,12 +142,8 @@ def _extent(notes: list[Finding], kind: str) -> str:
     if kind:
         return f"{kind} ({len(notes)} times)"
     num_cases, num_files = len({note.case for note in notes}), sum(bool(note.file) for note in notes)
-    files = f"{_plural(num_files, 'file')} of " if num_files else ""
-    return f"{files}{_plural(num_cases, 'case')}"
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    files = f"{counted(num_files, 'file')} of " if num_files else ""
+    return f"{files}{counted(num_cases, 'case')}"
 
 
 def _next_step(audit: Audit, download: Download) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from brats_seg.commands.options import EditionOption, OverwriteOption, QuietOption, command_from
 from brats_seg.errors import UsageError
+from brats_seg.reporting.tables import counted, format_table, table_width
 
 if TYPE_CHECKING:
     from brats_seg.evaluation.comparison import Comparison
@@ -91,7 +92,7 @@ def format_comparison(comparison: Comparison) -> str:
     metrics = ", ".join(metric.name for metric in scores.metrics)
     paragraphs = [
         f"Protocol {first.protocol}" + f": {first.protocol_title}" * bool(first.protocol_title),
-        f"{len(scores.models)} models, {_count(len(scores.cases), 'case')}, edition {', '.join(first.editions)}, "
+        f"{len(scores.models)} models, {counted(len(scores.cases), 'case')}, edition {', '.join(first.editions)}, "
         f"regions {', '.join(scores.regions)}; ranked by {metrics}",
         *_remarks(comparison),
     ]
@@ -102,7 +103,6 @@ def format_comparison(comparison: Comparison) -> str:
 
 
 def _ranking_table(comparison: Comparison) -> str:
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
 
     ranking, models = comparison.ranking, comparison.scores.models
     rows = [
@@ -124,8 +124,6 @@ def _scores_table(comparison: Comparison, column: int) -> str:
     """Return the mean rank and the mean value of one metric, a row a model."""
     import numpy as np  # noqa: PLC0415 (keeps --help fast)
 
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
-
     scores, metric = comparison.scores, comparison.scores.metrics[column]
     ranks = comparison.ranking.mean_ranks_by_measure[..., column]
     header, digits = ["model"], [0]
@@ -146,7 +144,6 @@ def _scores_table(comparison: Comparison, column: int) -> str:
 
 
 def _pair_table(whole: RankTest, tests: list[PairedTest]) -> str:
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
 
     rows = [
         [
@@ -176,7 +173,7 @@ def _legend(comparison: Comparison, best: str) -> str:
         "/ worse = cases of the first, undefined values ranked as above.",
         f"p: Wilcoxon signed-rank, two-sided, zeros left out ({' and '.join(methods)}); Holm over all "
         f"{len(comparison.tests)} tests of this comparison. mean rank: permutation test, exact, Holm over "
-        f"{_count(num, 'pair')}.",
+        f"{counted(num, 'pair')}.",
     ]
     if num >= len(comparison.scores.models):
         lines.append(f"Shown: {best} against each other model; all {num} pairs are in pairwise.csv (--out).")
@@ -211,10 +208,5 @@ def _p_value(value: float) -> str:
 
 
 def _filled(text: str) -> str:
-    from brats_seg.reporting.tables import table_width  # noqa: PLC0415 (keeps --help fast)
 
     return textwrap.fill(text, table_width(), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

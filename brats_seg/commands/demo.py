@@ -25,6 +25,7 @@ from brats_seg.config import load_config
 from brats_seg.editions import get_edition
 from brats_seg.errors import OutputError
 from brats_seg.files import atomic_folder, make_output_folder, read_json, write_json
+from brats_seg.reporting.tables import format_table
 
 __all__ = ["command", "demo"]
 
@@ -240,8 +241,6 @@ def _write_report(out: Path, jobs: int, say: Any, *, quiet: bool) -> None:
 
 def _summary(kind: _Kind, out: Path) -> str:
     """Return the closing table and the list of what was written."""
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415
-
     summary = read_json(out / "evaluation" / "summary.json")
     regions = get_edition(summary["editions"][0]).region_names
     dice = {region: summary["regions"][region]["metrics"]["dice"] for region in regions}

@@ -24,6 +24,7 @@ from brats_seg.commands.options import (
     select_cases,
 )
 from brats_seg.errors import UsageError
+from brats_seg.reporting.tables import counted, format_table, table_width
 
 if TYPE_CHECKING:
     from brats_seg.evaluation.folders import Evaluation
@@ -166,7 +167,7 @@ def format_report(result: Evaluation) -> str:
     parts = [
         *_paragraphs([f"Protocol {summary['protocol']}: {summary['protocol_title']}"]),
         *_paragraphs([f"Rules of {rules}" for rules in summary["rules"]]),
-        f"{_count(summary['num_cases'], 'case')}, edition {', '.join(summary['editions'])}; means over cases",
+        f"{counted(summary['num_cases'], 'case')}, edition {', '.join(summary['editions'])}; means over cases",
         *(["", _lesion_table(summary), "", "Whole regions:"] if is_lesionwise else [""]),
         _score_table(summary),
         *_remarks(summary),
@@ -181,8 +182,6 @@ def format_report(result: Evaluation) -> str:
 
 def _lesion_table(summary: dict[str, Any]) -> str:
     """Return the table of lesion-wise scores: the protocol's main overlap and distance, and lesions in all cases."""
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
-
     overlap, distance = summary["main_metrics"]
     others = [name for name in ("lesionwise_nsd_1mm", "instance_nsd", "f1") if name in _metrics_of(summary)]
     header = ["lesion-wise", "Dice", "sd", "median", "95 % interval", "HD95", "median", *map(_short, others)]
@@ -199,8 +198,6 @@ def _lesion_table(summary: dict[str, Any]) -> str:
 
 def _calibration_lines(summary: dict[str, Any]) -> list[str]:
     """Return a table of how true the probabilities are, where they were given."""
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
-
     if "calibration" not in summary:
         return []
     regions = summary["calibration"]["regions"]
@@ -211,8 +208,6 @@ def _calibration_lines(summary: dict[str, Any]) -> list[str]:
 
 def _presence_lines(summary: dict[str, Any]) -> list[str]:
     """Return a table of presence or absence, by case and by slice, and where its thresholds come from."""
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
-
     if "presence" not in summary:
         return []
     names = ("sensitivity", "specificity", "auc")
@@ -238,7 +233,6 @@ def _short(metric: str) -> str:
 
 
 def _score_table(summary: dict[str, Any]) -> str:
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
 
     header = ["region", "Dice", "sd", "median", "95 % interval", "HD95", "median", "sens.", "spec.", "prec."]
     rows = []
@@ -277,7 +271,6 @@ def _shown(summary: dict[str, Any], region: dict[str, Any]) -> list[str]:
 
 
 def _worst_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415 (keeps --help fast)
 
     overlap, distance = summary["main_metrics"]
     header = ["case", "Dice", *regions, *(f"HD95 {region}" for region in regions)]
@@ -288,17 +281,12 @@ def _worst_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
 
 
 def _paragraphs(lines: list[str]) -> list[str]:
-    from brats_seg.reporting.tables import table_width  # noqa: PLC0415 (keeps --help fast)
 
     width = table_width()
     return [
         textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
         for line in lines
     ]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 command = command_from(evaluate)

@@ -25,6 +25,7 @@ from brats_seg.editions import get_edition
 from brats_seg.errors import DataError, OutputError, UsageError, all_findings
 from brats_seg.files import make_output_folder, require_outside, write_text
 from brats_seg.reporting.itksnap import View, label_file, open_case
+from brats_seg.reporting.tables import counted
 
 if TYPE_CHECKING:
     from brats_seg.reporting.workspace_files import FileBeside
@@ -77,7 +78,7 @@ def itksnap(
     if not quiet:
         _say_what_else(found, predictions, prediction)
         _say_what_was_aligned(beside)
-        print(f"wrote {len(files)} files to {out}; open them with")
+        print(f"wrote {counted(len(files), 'file')} to {out}; open them with")
         _print_shell_lines(out, views)
 
 

@@ -30,6 +30,7 @@ from brats_seg.errors import DataError, UsageError, WorkError, all_findings
 from brats_seg.files import provenance
 from brats_seg.inference.mask_pictures import require_pictures, write_masks
 from brats_seg.inference.outputs import RECORD, PredictionFolder, Wanted
+from brats_seg.reporting.tables import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,7 +154,7 @@ def _in_words(members: Sequence[Member], ensemble: Ensemble) -> str:
 
 
 def _say_plan(model: str, todo: Sequence[_Task], num_cases: int) -> None:
-    print(f"{model}\n{len(todo)} cases to predict, {num_cases - len(todo)} made already by this model")
+    print(f"{model}\n{counted(len(todo), 'case')} to predict, {num_cases - len(todo)} made already by this model")
     for _, wanted in todo:
         if wanted.missing:
             print(f"case {wanted.case}: predicted without {', '.join(wanted.missing)}")
@@ -176,7 +177,7 @@ def _say_doubts(folder: PredictionFolder, cases: Sequence[str]) -> None:
 
 
 def _say_done(num_cases: int, output: Path, data: Path | str, edition: Edition) -> None:
-    print(f"wrote {num_cases} label maps to {output} (for research only, not a medical device)")
+    print(f"wrote {counted(num_cases, 'label map')} to {output} (for research only, not a medical device)")
     if edition.is_two_dimensional:
         print(f"next: brats-seg evaluate {data} {output} --protocol plain --out DIR")
         return

@@ -26,6 +26,7 @@ from brats_seg.data.cases import Case, find_cases
 from brats_seg.data.numbered import parse_modalities
 from brats_seg.errors import DataError, WorkError, all_findings
 from brats_seg.files import require_outside
+from brats_seg.reporting.tables import counted
 
 if TYPE_CHECKING:
     from brats_seg.preprocessing.filling import Outcome
@@ -120,7 +121,7 @@ def _summary(store: Path, outcomes: Sequence[Outcome], has_label: dict[str, bool
     there = [outcome.case for outcome in outcomes if outcome.state != "failed"]
     size = sum(file.stat().st_size for case in there for file in (store / case).iterdir())
     states = ", ".join(f"{num} {state}" for state, num in counts)
-    lines = [f"wrote {store}: {len(there)} case{'' if len(there) == 1 else 's'}, {size / 1e9:.2f} GB ({states})"]
+    lines = [f"wrote {store}: {counted(len(there), 'case')}, {size / 1e9:.2f} GB ({states})"]
     unlabelled = sum(not has_label[case] for case in there)
     if unlabelled:
         lines.append(f"note: without a segmentation, for no network to learn from: {unlabelled}")

@@ -21,6 +21,7 @@ from brats_seg.commands.options import (
     select_cases,
 )
 from brats_seg.errors import UsageError
+from brats_seg.reporting.tables import counted
 
 __all__ = ["command", "report"]
 
@@ -62,7 +63,6 @@ def report(
       brats-seg report evaluation
       brats-seg report evaluation_a evaluation_b --data BraTS2020_TrainingData --out both.html
     """
-    from brats_seg.reporting.html.page import num_cases_in_words  # noqa: PLC0415 (keeps --help fast)
     from brats_seg.reporting.html.report import write_report  # noqa: PLC0415
 
     written = write_report(
@@ -81,8 +81,8 @@ def report(
         print(f"warning: {line}", file=sys.stderr)
     if quiet:
         return
-    size, cases_in_words = written.path.stat().st_size / 1000, num_cases_in_words(written.num_cases)
-    print(f"Wrote {written.path} ({size:.0f} kB): {cases_in_words}, {written.num_pictures} with a picture")
+    size, cases = written.path.stat().st_size / 1000, counted(written.num_cases, "case")
+    print(f"Wrote {written.path} ({size:.0f} kB): {cases}, {written.num_pictures} with a picture")
     if written.folder:
         print(f"Pictures beside it: {written.folder}")
 

@@ -25,6 +25,7 @@ from brats_seg.files import (
     write_json,
     write_text,
 )
+from brats_seg.reporting.tables import format_table
 
 if TYPE_CHECKING:
     from brats_seg.commands.watching import TrainingWatcher
@@ -377,7 +378,6 @@ def _rehearsed(measured: Rehearsal, config: RunConfig, epoch_patches: int) -> li
 
 
 def _dice_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415
 
     measured = [(region, summary["regions"][region]["metrics"]) for region in regions]
     rows = [

@@ -17,6 +17,7 @@ from brats_seg.commands.train import Session, resolved, train_fold
 from brats_seg.config import RunConfig, load_config, parse_config, to_recipe
 from brats_seg.errors import ConfigError, OutputError, UsageError, WorkError
 from brats_seg.files import make_output_folder, require_outside, write_text
+from brats_seg.reporting.tables import format_table
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -221,7 +222,6 @@ def _in_words(choice: Choice) -> str:
 
 def _table(trials: list[FrozenTrial]) -> str:
     from brats_seg.commands.study import choice_of  # noqa: PLC0415
-    from brats_seg.reporting.tables import format_table  # noqa: PLC0415
 
     header = ["trial", "mean Dice", "learning rate", "patch", "augmentation", "width"]
     rows = []

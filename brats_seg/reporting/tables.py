@@ -1,4 +1,4 @@
-"""Plain-text tables for the terminal: aligned by type, never cut, with a last column that wraps."""
+"""Plain text for the terminal: numbers of things in words, and tables that are aligned by type and never cut."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["format_table", "table_width"]
+__all__ = ["counted", "format_table", "table_width"]
 
 _NARROWEST = 20
 """Columns that a wrapped last column has at least, whatever the width asked for."""
 
 _GAP = "  "
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 case`, `2 cases`, `1,251 cases`: for nouns with a plural in s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table_width() -> int:

@@ -104,7 +104,7 @@ def test_a_second_call_continues_and_makes_nothing_twice(
     printed = capsys.readouterr().out
     assert "there already" in printed
     assert "finished already at step 60" in printed
-    assert "1 cases to predict, 1 made already" in printed
+    assert "1 case to predict, 1 made already" in printed
     assert gone.read_bytes() == voxels
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 

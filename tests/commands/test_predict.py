@@ -19,6 +19,7 @@ from brats_seg.cli import run
 from brats_seg.data.nifti import read_header, read_label_map
 from brats_seg.data.phantom import write_download
 from brats_seg.inference.predict import Predictor
+from brats_seg.reporting.tables import counted
 
 
 def held_out(tiny_run: Path) -> str:
@@ -93,7 +94,7 @@ def test_second_run_makes_only_what_is_missing(
     (output / f"{name}.nii.gz").unlink()
     words = ["predict", str(tiny_run), str(phantom_download), str(output)]
     assert run([*words, "--cases", str(tiny_run / "validation" / "cases.txt")]) == 0
-    assert "1 cases to predict, 1 made already" in capsys.readouterr().out
+    assert "1 case to predict, 1 made already" in capsys.readouterr().out
     assert (output / f"{name}.nii.gz").read_bytes() == (predictions / f"{name}.nii.gz").read_bytes()
 
 
@@ -105,7 +106,7 @@ def test_shards_together_make_what_one_process_makes(
     names = sorted(path.name for path in predictions.glob("*.nii.gz"))
     for number, name in enumerate(names, start=1):
         assert run([*words, "--shard", f"{number}/2"]) == 0
-        assert "1 cases to predict, 0 made already" in capsys.readouterr().out
+        assert "1 case to predict, 0 made already" in capsys.readouterr().out
         assert (tmp_path / "out" / name).read_bytes() == (predictions / name).read_bytes()
     assert run(words) == 0
     assert "0 cases to predict, 2 made already" in capsys.readouterr().out
@@ -321,7 +322,7 @@ def test_killed_process_is_continued_by_calling_it_again(
     made = len(list(tmp_path.glob(complete)))
     assert 0 < made < 6
     assert run([*words, str(tmp_path / "out")]) == 0
-    assert f"{6 - made} cases to predict, {made} made already" in capsys.readouterr().out
+    assert f"{counted(6 - made, 'case')} to predict, {made} made already" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for path in (tmp_path / "whole").glob("*.nii.gz"):

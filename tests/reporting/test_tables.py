@@ -7,7 +7,11 @@ import os
 import numpy as np
 import pytest
 
-from brats_seg.reporting.tables import format_table, table_width
+from brats_seg.reporting.tables import counted, format_table, table_width
+
+
+def test_one_thing_is_singular_and_thousands_have_commas() -> None:
+    assert [counted(number, "case") for number in (0, 1, 2, 1251)] == ["0 cases", "1 case", "2 cases", "1,251 cases"]
 
 
 def test_text_is_left_and_numbers_are_right() -> None:

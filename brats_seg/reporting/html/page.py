@@ -31,8 +31,9 @@ from brats_seg.reporting.html.summary_tables import (
     tiles,
 )
 from brats_seg.reporting.html.worst import WorstCase, find_empty_regions
+from brats_seg.reporting.tables import counted
 
-__all__ = ["PagePictures", "num_cases_in_words", "render_page", "rules_in_words"]
+__all__ = ["PagePictures", "render_page", "rules_in_words"]
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -94,7 +95,7 @@ def render_page(sources: Sequence[Source], names: Sequence[str], worst: Sequence
         "table": case_table(evaluations, first.protocol, links),
         "num_files": len(linked),
         "folder_name": str(Path(next(iter(linked.values()))).parent) if linked else "",
-        "num_cases": num_cases_in_words(len(first.scores.cases)),
+        "num_cases": counted(len(first.scores.cases), "case"),
         "tips": tips(evaluations, first.protocol.main_metrics[0]),
         "made": _made(sources, names),
         "sections": _sections(charts, several=several, has_empty=bool(empties)),
@@ -105,11 +106,6 @@ def render_page(sources: Sequence[Source], names: Sequence[str], worst: Sequence
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(context) + "\n"
-
-
-def num_cases_in_words(num: int) -> str:
-    """Return `1 case`, `2 cases` and so on."""
-    return f"{num} case{'' if num == 1 else 's'}"
 
 
 def rules_in_words(protocol: Protocol) -> list[str]:
@@ -163,7 +159,7 @@ def _facts(sources: Sequence[Source], names: Sequence[str]) -> list[tuple[str, l
     for model, (source, name) in enumerate(zip(sources, names, strict=True)):
         models.append(f"{letter_of(model)}: {name}. " * several + _model_in_words(source))
     reference = first.record.get("reference")
-    data = f"{num_cases_in_words(len(first.scores.cases))}, edition {', '.join(first.scores.editions)}"
+    data = f"{counted(len(first.scores.cases), 'case')}, edition {', '.join(first.scores.editions)}"
     rules = [*first.rules, *rules_in_words(first.protocol)]
     return [
         ("Model", models),
