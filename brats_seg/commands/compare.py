@@ -103,7 +103,6 @@ def format_comparison(comparison: Comparison) -> str:
 
 
 def _ranking_table(comparison: Comparison) -> str:
-
     ranking, models = comparison.ranking, comparison.scores.models
     rows = [
         [
@@ -144,7 +143,6 @@ def _scores_table(comparison: Comparison, column: int) -> str:
 
 
 def _pair_table(whole: RankTest, tests: list[PairedTest]) -> str:
-
     rows = [
         [
             test.region,
@@ -208,5 +206,4 @@ def _p_value(value: float) -> str:
 
 
 def _filled(text: str) -> str:
-
     return textwrap.fill(text, table_width(), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)

@@ -233,7 +233,6 @@ def _short(metric: str) -> str:
 
 
 def _score_table(summary: dict[str, Any]) -> str:
-
     header = ["region", "Dice", "sd", "median", "95 % interval", "HD95", "median", "sens.", "spec.", "prec."]
     rows = []
     for region, one in summary["regions"].items():
@@ -271,7 +270,6 @@ def _shown(summary: dict[str, Any], region: dict[str, Any]) -> list[str]:
 
 
 def _worst_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
-
     overlap, distance = summary["main_metrics"]
     header = ["case", "Dice", *regions, *(f"HD95 {region}" for region in regions)]
     rows = [
@@ -281,7 +279,6 @@ def _worst_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
 
 
 def _paragraphs(lines: list[str]) -> list[str]:
-
     width = table_width()
     return [
         textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)

@@ -378,7 +378,6 @@ def _rehearsed(measured: Rehearsal, config: RunConfig, epoch_patches: int) -> li
 
 
 def _dice_table(summary: dict[str, Any], regions: tuple[str, ...]) -> str:
-
     measured = [(region, summary["regions"][region]["metrics"]) for region in regions]
     rows = [
         [region, of["dice"]["mean"], of["dice"]["median"], of["hd95_mm"]["mean"], of["hd95_mm"]["median"]]

@@ -13,6 +13,7 @@ scratch      and from fresh weights with all of it: the same network, so the sam
 `--ways scratch` alone is a learning curve: fresh weights, and one's own cases are all that are not of the test
 (`--sizes 4,8,16,22`), best with the recipe's own number of steps. Finished runs that OUT holds are kept, others go on
 where they stopped; neither has seconds in the table. It goes to OUT/few_cases.csv as well; Dice by protocol `plain`.
+From three sizes on the gain a doubling of the cases is shown: least squares, and its 95 % interval over the test cases.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bench_train import find_files
+from scipy.stats import bootstrap
 
 from brats_seg.config import load_config
 
@@ -88,17 +91,20 @@ def trained(args: argparse.Namespace, name: str, store: Path, steps: int, *setti
     return run, None if begun_before else time.monotonic() - begun
 
 
-def scored(args: argparse.Namespace, run: Path, cases: Sequence[str]) -> dict[str, float]:
-    """Return the mean Dice of the test cases, region by region."""
+def scored(args: argparse.Namespace, run: Path, cases: Sequence[str]) -> dict[str, list[float]]:
+    """Return the Dice of each test case, region by region."""
     maps, scores = run / "test", run / "test_scores"
     chosen = ["--cases", ",".join(cases), "--quiet", "--overwrite"]
     brats_seg("predict", run, args.data, maps, *chosen, "--device", args.device)
     brats_seg("evaluate", args.data, maps, "--protocol", "plain", "--out", scores, *chosen)
     with (scores / "cases.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {
-        region: statistics.mean(float(row["dice"]) for row in rows if row["region"] == region) for region in REGIONS
-    }
+    return {region: [float(row["dice"]) for row in rows if row["region"] == region] for region in REGIONS}
+
+
+def means(dice: dict[str, list[float]]) -> dict[str, float]:
+    """Return the mean over the cases, region by region."""
+    return {region: statistics.mean(values) for region, values in dice.items()}
 
 
 def show(rows: Sequence[Row], out: Path) -> None:
@@ -112,6 +118,15 @@ def show(rows: Sequence[Row], out: Path) -> None:
         dice = "  ".join(f"{row[region]:.3f}" for region in REGIONS)
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
         print(f"{row['cases']:>5}  {row['weights']:<11}{row['steps']:>7}{seconds:>9}  {dice}")
+
+
+def show_gains(way: str, curve: dict[int, dict[str, list[float]]]) -> None:
+    """Print what a doubling of the cases gives: the mean of the test cases' own slopes, and its bootstrap interval."""
+    doublings = np.log2(list(curve))
+    for region in REGIONS:
+        slopes = np.polyfit(doublings, np.array([dice[region] for dice in curve.values()]), 1)[0]
+        low, high = bootstrap((slopes,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+        print(f"{way}, gain a doubling in {region}: {slopes.mean():.3f} ({low:.3f} to {high:.3f})")
 
 
 def main() -> None:
@@ -132,14 +147,19 @@ def main() -> None:
         tuning = [f"train.optimizer.learning_rate={rate / 10}", f"train.init={first}"]
         settings["fine-tuned"] = [*tuning, *short]
         rows.append({"cases": 0, "weights": "first", "steps": first_steps, "seconds": seconds})
-        rows[-1] |= scored(args, first, test)
+        rows[-1] |= means(scored(args, first, test))
+    curves: dict[str, dict[int, dict[str, list[float]]]] = {way: {} for way in ways}
     for size in (int(word) for word in args.sizes.split(",")):
         store = prepared(args, f"{ways[-1]}_{size}", own[:size])
         for way in ways:
             run, seconds = trained(args, f"{way}_{size}", store, args.steps, *settings[way])
             rows.append({"cases": size, "weights": way, "steps": args.steps, "seconds": seconds})
-            rows[-1] |= scored(args, run, test)
+            curves[way][size] = scored(args, run, test)
+            rows[-1] |= means(curves[way][size])
             show(rows, args.out)
+    for way, curve in curves.items():
+        if len(curve) > 2:
+            show_gains(way, curve)
     last = {f"{row['weights']}_{row['cases']}": [round(row[region], 3) for region in REGIONS] for row in rows}
     print(json.dumps({"bench": "few_cases", "ratios": {}, "figures": last}))
 
